@@ -1,0 +1,1 @@
+"""Run configs: schema, loading, defaults; imports no TensorFlow."""

