@@ -1,0 +1,134 @@
+"""Trains a classifier: Keras' own `fit`, with our batches, optimizer, checkpoints and the user's callbacks."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from kerasllm.config.schema import TrainingConfig
+from kerasllm.data.pipeline import EncodedTexts, evaluation_batches, num_batches_of, training_batches
+from kerasllm.errors import TrainingError
+from kerasllm.training.callbacks import EpochCheckpoint, FiniteLoss
+from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.keras_metrics import classification_metrics
+from kerasllm.training.losses import classification_loss
+from kerasllm.training.optimizers import build_optimizer
+from kerasllm.training.progress import progress
+from kerasllm.training.run_directory import RunDirectory
+
+_log = logging.getLogger("kerasllm.training")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training run reads.
+
+    Attributes:
+        train: Encoded training texts.
+        validation: Encoded validation texts, or `None`.
+        pad_id: Id that fills short rows.
+        num_classes: Number of classes.
+        multi_label: Whether a text may have several labels.
+    """
+
+    train: EncodedTexts
+    validation: EncodedTexts | None
+    pad_id: int
+    num_classes: int
+    multi_label: bool
+
+
+def compile_classifier(model: keras.Model, data: TrainingData, config: TrainingConfig) -> None:
+    """Compiles the model with loss, optimizer and metrics of the config."""
+    steps_per_epoch = num_batches_of(data.train, config.batch_size)
+    model.compile(
+        optimizer=build_optimizer(
+            model,
+            learning_rate=config.learning_rate,
+            num_steps=config.epochs * steps_per_epoch,
+            weight_decay=config.weight_decay,
+            warmup=config.warmup,
+            schedule=config.schedule,
+            gradient_clip=config.gradient_clip,
+        ),
+        loss=classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing),
+        metrics=classification_metrics(data.num_classes, multi_label=data.multi_label),
+        jit_compile=False,  # each batch width would compile anew
+    )
+    # mixed_float16 puts a loss scale around the optimizer, with variables of its own.
+    model.optimizer.build(model.trainable_variables)
+
+
+def train_classifier(
+    model: keras.Model,
+    data: TrainingData,
+    config: TrainingConfig,
+    *,
+    run: RunDirectory,
+    seed: int = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> RunState:
+    """Trains to the end, or from the newest checkpoint to the end, and leaves the best weights in the model.
+
+    Args:
+        model: Classifier whose output is logits `float32[batch, num_classes]`.
+        data: What to train and validate on.
+        config: The `training` section.
+        run: Run directory; its newest checkpoint, if it has one, is where training goes on.
+        seed: Seed of the order of the batches.
+        callbacks: The user's own; they run last and see plain Keras logs.
+
+    Returns:
+        The state at the end, with the history of all epochs.
+
+    Raises:
+        TrainingError: If the loss is no number any more, or memory runs out.
+        CheckpointError: If there are checkpoints, but none fits or is intact.
+    """
+    compile_classifier(model, data, config)
+    checkpoints = Checkpoints(run.checkpoints)
+    state = checkpoints.restore_newest(model) or RunState()
+    if state.epoch:
+        _log.info("Going on after epoch %d of %d.", state.epoch, config.epochs)
+    _fit(model, data, config, run=run, checkpoints=checkpoints, state=state, seed=seed, callbacks=callbacks)
+    checkpoints.restore_weights(model, state.best_epoch)
+    return state
+
+
+def _fit(model, data, config, *, run, checkpoints, state, seed, callbacks) -> None:
+    steps_per_epoch = num_batches_of(data.train, config.batch_size)
+    bar = progress(num_epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+    ours = [
+        FiniteLoss(),
+        bar,
+        EpochCheckpoint(run, checkpoints, state, monitor=config.monitor, patience=config.patience),
+    ]
+    batches = training_batches(
+        data.train, config.batch_size, pad_id=data.pad_id, seed=seed, first_epoch=state.epoch
+    )
+    validation = None
+    if data.validation is not None:
+        validation = evaluation_batches(data.validation, 2 * config.batch_size, pad_id=data.pad_id)
+    if config.patience is not None and state.epoch and state.epochs_since_best >= config.patience:
+        return
+    try:
+        model.fit(
+            batches,
+            epochs=config.epochs,
+            initial_epoch=state.epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=validation,
+            callbacks=[*ours, *callbacks],
+            verbose=0,
+        )
+    except tf.errors.ResourceExhaustedError as error:
+        longest = int(data.train.lengths.max())
+        raise TrainingError(
+            f"Out of memory with batches of {config.batch_size} texts of up to {longest} tokens. "
+            f"Try `-s training.batch_size={max(1, config.batch_size // 2)}` or a shorter "
+            f"`-s data.sequence_length={max(8, longest // 2)}`."
+        ) from error
+    finally:
+        bar.close()
