@@ -82,7 +82,7 @@ class FiniteLoss(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         before = "the very first step" if self._last is None else f"a mean loss of {self._last:.4g}"
         raise TrainingError(
-            f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate {rate:.2g}, "
-            f"after {before}. Lower `training.learning_rate`, or use the dtype policy float32 or "
+            f"The loss became {loss} in epoch {self._epoch + 1}, step {batch + 1}, at learning rate "
+            f"{rate:.2g}, after {before}. Lower `training.learning_rate`, or use the dtype policy float32 or "
             "mixed_bfloat16. No checkpoint holds these weights."
         )

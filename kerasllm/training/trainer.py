@@ -1,8 +1,9 @@
-"""Trains a classifier: Keras' own `fit`, with our batches, optimizer, checkpoints and the user's callbacks."""
+"""Trains a classifier with Keras' own `fit`: our batches, optimizer and checkpoints, the user's callbacks."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -19,6 +20,28 @@ from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 
 _log = logging.getLogger("kerasllm.training")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training run ended.
+
+    Attributes:
+        state: History and best epoch.
+        interrupted: Whether Ctrl-C ended it.
+    """
+
+    state: RunState
+    interrupted: bool = False
+
+    def how_to_go_on(self, run: Path) -> str:
+        """What to tell a user who pressed Ctrl-C."""
+        best = self.state
+        value = "" if best.best_value is None else f", value {best.best_value:.4g}"
+        return (
+            f"Interrupted after epoch {best.epoch}. The best model so far (epoch {best.best_epoch}{value}) is in "
+            f"{run / 'model'}. Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
+        )
 
 
 @dataclass(frozen=True)
@@ -69,8 +92,10 @@ def train_classifier(
     run: RunDirectory,
     seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> RunState:
+) -> TrainingResult:
     """Trains to the end, or from the newest checkpoint to the end, and leaves the best weights in the model.
+
+    Ctrl-C ends training early: with an epoch done, the best one so far is the result.
 
     Args:
         model: Classifier whose output is logits `float32[batch, num_classes]`.
@@ -81,7 +106,7 @@ def train_classifier(
         callbacks: The user's own; they run last and see plain Keras logs.
 
     Returns:
-        The state at the end, with the history of all epochs.
+        The state at the end, with the history of all epochs, and whether it was interrupted.
 
     Raises:
         TrainingError: If the loss is no number any more, or memory runs out.
@@ -92,9 +117,20 @@ def train_classifier(
     state = checkpoints.restore_newest(model) or RunState()
     if state.epoch:
         _log.info("Going on after epoch %d of %d.", state.epoch, config.epochs)
-    _fit(model, data, config, run=run, checkpoints=checkpoints, state=state, seed=seed, callbacks=callbacks)
+    interrupted = False
+    try:
+        _fit(
+            model, data, config, run=run, checkpoints=checkpoints, state=state, seed=seed, callbacks=callbacks
+        )
+    except KeyboardInterrupt:
+        if not state.best_epoch:
+            raise KeyboardInterrupt(
+                "Interrupted before the first epoch ended, so there is no model to keep. Start again with "
+                f"`kerasllm finetune {run.path / 'config.yaml'} --resume`."
+            ) from None
+        interrupted = True
     checkpoints.restore_weights(model, state.best_epoch)
-    return state
+    return TrainingResult(state, interrupted)
 
 
 def _fit(model, data, config, *, run, checkpoints, state, seed, callbacks) -> None:

@@ -1,0 +1,125 @@
+"""What a run would do, without doing it: the answer of `--dry-run`."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasllm.config.schema import TrainingConfig
+from kerasllm.data.pipeline import collate, num_batches_of
+from kerasllm.training.trainer import TrainingData, compile_classifier
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in figures.
+
+    Attributes:
+        num_train, num_validation, num_test: Rows of each split.
+        labels: Classes.
+        sequence_length: Tokens kept of each text.
+        steps_per_epoch, num_steps: Optimizer steps.
+        tokens_per_epoch: Tokens of the training rows, after truncation.
+        truncated_share: Share of training rows that are cut.
+        num_parameters, num_trainable: Of the whole model.
+        dtype_policy: Precision.
+        memory_gib: Estimated peak memory of training beside TensorFlow itself.
+        first_loss: Loss of one step on the longest batch, which was really run.
+    """
+
+    num_train: int
+    num_validation: int
+    num_test: int
+    labels: tuple[str, ...]
+    sequence_length: int
+    steps_per_epoch: int
+    num_steps: int
+    tokens_per_epoch: int
+    truncated_share: float
+    num_parameters: int
+    num_trainable: int
+    dtype_policy: str
+    memory_gib: float
+    first_loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able dict."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"rows         {self.num_train:,} train · {self.num_validation:,} validation · "
+            f"{self.num_test:,} test\n"
+            f"labels       {', '.join(self.labels)}\n"
+            f"tokens       {self.tokens_per_epoch:,} an epoch · at most {self.sequence_length} a text · "
+            f"{self.truncated_share:.1%} of the texts are cut\n"
+            f"steps        {self.num_steps:,} ({self.steps_per_epoch:,} an epoch)\n"
+            f"parameters   {self.num_parameters:,} ({self.num_trainable:,} trained) · {self.dtype_policy}\n"
+            f"memory       about {self.memory_gib:.1f} GiB beside TensorFlow\n"
+            f"first loss   {self.first_loss:.4f} on the longest batch"
+        )
+
+
+def make_plan(
+    model: keras.Model,
+    data: TrainingData,
+    config: TrainingConfig,
+    *,
+    labels: tuple[str, ...],
+    sequence_length: int,
+    num_test: int,
+    truncated_share: float,
+    layers: tuple[int, int, int],
+) -> Plan:
+    """Runs one step on the longest batch and counts the rest.
+
+    Args:
+        model: The classifier.
+        data: Encoded data.
+        config: The `training` section.
+        labels: Classes.
+        sequence_length: Tokens kept of each text.
+        num_test: Rows of the test split.
+        truncated_share: Share of training rows that are cut.
+        layers: Number of layers, hidden size and attention heads of the backbone, for the estimate.
+    """
+    compile_classifier(model, data, config)
+    longest = np.argsort(-data.train.lengths, kind="stable")[: config.batch_size]
+    inputs, targets, weights = collate(data.train, longest, pad_id=data.pad_id)
+    first_loss = model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)["loss"]
+    steps = num_batches_of(data.train, config.batch_size)
+    trainable = int(sum(np.prod(variable.shape) for variable in model.trainable_variables))
+    total = int(model.count_params())
+    width = inputs["token_ids"].shape[1]
+    return Plan(
+        num_train=data.train.num_texts,
+        num_validation=data.validation.num_texts if data.validation else 0,
+        num_test=num_test,
+        labels=labels,
+        sequence_length=sequence_length,
+        steps_per_epoch=steps,
+        num_steps=steps * config.epochs,
+        tokens_per_epoch=int(data.train.lengths.sum()),
+        truncated_share=truncated_share,
+        num_parameters=total,
+        num_trainable=trainable,
+        dtype_policy=model.dtype_policy.name,
+        memory_gib=_memory(total, trainable, len(longest) * width, width, layers, model.dtype_policy) / _GIB,
+        first_loss=float(first_loss),
+    )
+
+
+def _memory(total: int, trainable: int, tokens: int, width: int, layers: tuple, policy) -> int:
+    """Bytes of weights, gradients, two moments and activations.
+
+    Activations follow Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198), equation 1, which is
+    for 2-byte numbers: a layer keeps `tokens * hidden * (34 + 5 * heads * width / hidden)` bytes.
+    """
+    num_layers, hidden, heads = layers
+    size = keras.backend.standardize_dtype(policy.compute_dtype)
+    factor = 2 if size == "float32" else 1
+    activations = num_layers * tokens * (34 * hidden + 5 * heads * width) * factor
+    return 4 * total + 12 * trainable + activations
