@@ -31,7 +31,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
-Files = Text | Annotated[list[Text], Field(min_length=1)]
+File = Annotated[str, Field(min_length=1, title="a file")]
+Files = File | Annotated[list[File], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -185,7 +186,7 @@ class RunConfig(Section):
     output_dir: Text | None = Field(
         default=None, description="Run directory; a time is appended when it exists; derived when left out."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)

@@ -1,0 +1,141 @@
+"""Turns what pydantic found into sentences: the field, what was received, what is expected, the remedy."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+
+from kerasllm.config.fields import Path, annotation_at, close_match, describe, dotted, meant_field, takes
+from kerasllm.config.yaml_text import Written
+
+__all__ = ["describe_problems"]
+
+_MAX_QUOTED = 60
+
+
+def describe_problems(
+    error: ValidationError, value: Any, *, written: Mapping[Path, Written], places: Mapping[Path, str]
+) -> list[str]:
+    """Describes each wrong field once, in the order of the file.
+
+    Args:
+        error: What pydantic raised for `value`.
+        value: The config as dicts, lists and scalars.
+        written: Scalars as they were written, by path.
+        places: Where a path was written, e.g. `line 12`, by path.
+
+    Returns:
+        One sentence or two a problem.
+    """
+    found: dict[Path, list[dict[str, Any]]] = {}
+    for item in error.errors():
+        path = _path_in(value, item["loc"], missing=item["type"] == "missing")
+        found.setdefault(path, []).append(dict(item))
+    deepest = [path for path in found if not any(_is_inside(other, path) for other in found)]
+    return [_describe(path, found[path], value, written, places) for path in deepest]
+
+
+def _describe(
+    path: Path,
+    errors: list[dict[str, Any]],
+    value: Any,
+    written: Mapping[Path, Written],
+    places: Mapping[Path, str],
+) -> str:
+    first = errors[0]
+    if first["type"] == "value_error":
+        return f"{first['ctx']['error']}."
+    where = f"`{dotted(path)}`" if path else "the config"
+    if place := next(
+        (places[known] for known in sorted(places, key=len) if known[: len(path)] == path), None
+    ):
+        where += f" ({place})"
+    if first["type"] == "missing":
+        return f"{where} is missing: it takes {_expected(path)}."
+    if first["type"] == "extra_forbidden":
+        return f"{where} is not a field.{_meant(path)}"
+    if first["loc"][-1] == "[key]":
+        return f"{where}: {_quote(path[-1])} is not a key of `{dotted(path[:-1])}`. {_choose(first)}"
+    received = _value_at(value, path)
+    sentence = f"{where}: {_received(received, written.get(path))}, expected {_expected(path)}."
+    return sentence + _remedy(path, received, written)
+
+
+def _received(value: Any, written: Written | None) -> str:
+    if value is None:
+        return "received nothing"
+    if written is not None and not written.quoted and not isinstance(value, str):
+        kind = {bool: "true or false", int: "a number", float: "a number"}.get(type(value), "a date")
+        as_value = {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
+        same = written.text.lower() == str(as_value).lower()
+        return f"received {written.text}" + (f" ({kind})" if same else f" (YAML reads it as {as_value})")
+    kinds = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+    kind = kinds.get(type(value), f"a {type(value).__name__}")
+    kind = {"a dict": "a mapping"}.get(kind, kind)
+    return f"received {_quote(value)} ({kind})"
+
+
+def _expected(path: Path) -> str:
+    annotation = annotation_at(path)
+    return describe(annotation) if annotation is not None else "another value"
+
+
+def _remedy(path: Path, received: Any, written: Mapping[Path, Written]) -> str:
+    annotation = annotation_at(path)
+    source = written.get(path)
+    if source is not None and not source.quoted and not isinstance(received, str) and takes(annotation, str):
+        return f' Put it in quotes: "{source.text}".'
+    if isinstance(received, str) and (match := close_match(received, _choices(annotation))):
+        return f" Did you mean {match!r}?"
+    if source is not None and source.quoted and isinstance(received, str):
+        return " Leave out the quotes if it is not meant as text."
+    return ""
+
+
+def _choices(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def _choose(error: dict[str, Any]) -> str:
+    expected = str(error["ctx"]["expected"]) if "ctx" in error else "text"
+    match = close_match(
+        str(error["input"]), [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
+    )
+    return f"Did you mean {match!r}?" if match else f"Use {expected}."
+
+
+def _meant(path: Path) -> str:
+    match = meant_field(path)
+    if match:
+        return f" Did you mean `{match}`?"
+    return " See `kerasllm configs show` for the fields there are."
+
+
+def _path_in(value: Any, loc: tuple[int | str, ...], *, missing: bool) -> Path:
+    """Leaves out what pydantic adds to a location: the branches of unions and the mark of a key."""
+    path: list[int | str] = []
+    for part in loc:
+        inside = (
+            part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+        )
+        if inside:
+            path.append(part)
+            value = value[part]  # type: ignore[index]
+    return (*path, loc[-1]) if missing else tuple(path)
+
+
+def _is_inside(path: Path, other: Path) -> bool:
+    return len(path) > len(other) and path[: len(other)] == other
+
+
+def _value_at(value: Any, path: Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _quote(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_QUOTED else f"{text[: _MAX_QUOTED - 1]}…"
