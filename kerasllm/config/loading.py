@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from kerasllm.config.dumping import dump_config
 from kerasllm.config.fields import Path as FieldPath
 from kerasllm.config.fields import annotation_at, dotted, takes
 from kerasllm.config.packaged import find_config
@@ -21,7 +22,7 @@ from kerasllm.config.schema import RunConfig
 from kerasllm.config.yaml_text import Document, Written, parse_yaml
 from kerasllm.errors import ConfigError
 
-__all__ = ["load_config"]
+__all__ = ["dump_config", "load_config", "read_config"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def load_config(
-    source: str | Path | dict[str, Any], overrides: Sequence[str] = (), *, require_data: bool = True
+    source: str | Path | dict[str, Any], overrides: Sequence[str] = (), *, require_data: bool = False
 ) -> RunConfig:
     """Loads and checks a config.
 
@@ -39,8 +40,8 @@ def load_config(
             `text_classification/sentiment_minilm`, a run directory, or a dict.
         overrides: `KEY=VALUE` texts that win over the source: dotted keys, YAML
             values, e.g. `training.epochs=5`, `data.labels=[fresh, rotten]`. Defaults to none.
-        require_data: Whether `data.train` must be there. Defaults to `True`;
-            `False` where the data is passed in Python.
+        require_data: Whether `data.train` must be there. Defaults to `False`,
+            because Python may pass the data itself.
 
     Returns:
         The config; fields that are derived later are still `None`.
@@ -57,13 +58,25 @@ def load_config(
     name, document = _read(source)
     places: dict[FieldPath, str] = {path: f"line {line}" for path, line in document.lines.items()}
     problems = list(document.problems)
-    if not isinstance(document.value, dict):
-        found = "nothing" if document.value is None else f"a {type(document.value).__name__}"
-        raise ConfigError(f"{name}: expected `key: value` lines, found {found}.")
     for override in overrides:
         problems += _apply(override, document, places)
     _read_as_the_field_takes(document, places)
     return _validate(name, document, places, problems, require_data=require_data)
+
+
+def read_config(source: str | Path) -> dict[str, Any]:
+    """Reads a config as it is written, unchecked, to be changed and given to `load_config`.
+
+    Args:
+        source: A YAML file, the name of a packaged config, or a run directory.
+
+    Raises:
+        ConfigError: If it is not there, or is not YAML of unique text keys.
+    """
+    name, document = _read(source)
+    if document.problems:
+        raise _error(name, document.problems)
+    return document.value
 
 
 def _validate(
@@ -94,13 +107,17 @@ def _read(source: str | Path | dict[str, Any]) -> tuple[str, Document]:
         content = file.read_bytes()
         if len(content) > _MAX_BYTES:
             raise ConfigError(f"{name} has {len(content):,} bytes; a config has less than {_MAX_BYTES:,}.")
-        return name, parse_yaml(content.decode("utf-8-sig"))
+        document = parse_yaml(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{name} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name} is not UTF-8 at byte {error.start:,}; save it as UTF-8.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is not YAML: {_syntax(error)}.") from error
+    if not isinstance(document.value, dict):
+        found = "nothing" if document.value is None else f"a {type(document.value).__name__}"
+        raise ConfigError(f"{name}: expected `key: value` lines, found {found}.")
+    return name, document
 
 
 def _syntax(error: yaml.YAMLError) -> str:
@@ -123,7 +140,7 @@ def _apply(override: str, document: Document, places: dict[FieldPath, str]) -> l
     except yaml.YAMLError as error:
         return [f"`{option}`: the value is not YAML: {_syntax(error)}. Put text with : or # in quotes."]
     if value.problems:
-        return [f"`{option}`: {problem}" for problem in value.problems]
+        return [f"`{option}`: {problem.replace(' (line 1)', '')}" for problem in value.problems]
     section = document.value
     for depth, part in enumerate(path[:-1]):
         if section.get(part) is None:

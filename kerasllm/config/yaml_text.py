@@ -85,7 +85,8 @@ def _read(node: yaml.Node, path: Path, document: Document, loader: yaml.SafeLoad
         return _read_mapping(node, path, document, loader)
     if isinstance(node, yaml.SequenceNode):
         return [_read(item, (*path, index), document, loader) for index, item in enumerate(node.value)]
-    document.written[path] = Written(node.value, line, quoted=node.style is not None)
+    quoted = isinstance(node, yaml.ScalarNode) and node.style is not None
+    document.written[path] = Written(node.value, line, quoted=quoted)
     return loader.construct_object(node)
 
 
@@ -100,14 +101,14 @@ def _read_mapping(
             continue
         here = (*path, key.value)
         where = f"`{dotted(here)}` (line {line})"
-        if key.tag != "tag:yaml.org,2002:str":
-            document.problems.append(
-                f'{where}: YAML does not read the key {key.value} as text; put it in quotes: "{key.value}".'
-            )
         if key.value in value:
             first = document.lines[here]
             document.problems.append(f"{where}: the key is already on line {first}; keep one.")
             continue
+        if key.tag != "tag:yaml.org,2002:str":
+            document.problems.append(
+                f'{where}: YAML does not read the key {key.value} as text; put it in quotes: "{key.value}".'
+            )
         document.lines[here] = line
         value[key.value] = _read(item, here, document, loader)
     return value
