@@ -26,7 +26,7 @@ def is_offline() -> bool:
 
 def slug(text: str) -> str:
     """Returns a name for one file or directory that differs wherever `text` differs."""
-    quoted = quote(text, safe="")
+    quoted = quote(text, safe="@").replace("%2F", "+")  # a plus sign itself becomes %2B
     # A leading dot would hide it, `..` would climb out, and file systems stop at 255 bytes.
     if len(quoted) <= 100 and not quoted.startswith("."):
         return quoted
