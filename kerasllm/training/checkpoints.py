@@ -14,6 +14,7 @@ place, and has no checksum; a full disk can leave a readable file without the op
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -140,14 +141,16 @@ class Checkpoints:
 
 
 def _keys(variables: list) -> list[str]:
-    # Paths are not always unique, the order is.
-    return [f"{number:04d} {variable.path}" for number, variable in enumerate(variables)]
+    # The order is what identifies a variable. Keras numbers layers through the whole process (`dense_7`),
+    # so that the same model has other paths the second time: the numbers are left out.
+    names = [re.sub(r"_\d+(?=[/_]|$)", "", variable.path) for variable in variables]
+    return [f"{number:04d} {name}" for number, name in enumerate(names)]
 
 
 def _write(path: Path, variables: list) -> None:
     arrays = {}
     for key, variable in zip(_keys(variables), variables, strict=True):
-        array = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise CheckpointError(
                 f"The variable `{variable.path}` has values that are not finite; no checkpoint was written. "

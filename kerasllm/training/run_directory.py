@@ -58,16 +58,8 @@ class RunDirectory:
         """
         wanted = Path(os.path.abspath(output_dir))
         for path in _names(wanted):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.mkdir(mode=0o700)
-            except FileExistsError:
+            if not _make(path):
                 continue
-            except OSError as error:
-                raise RunDirectoryError(
-                    f"The run directory `{path}` cannot be made: {error.strerror}. "
-                    "Choose another with `output_dir` or `-s output_dir=…`."
-                ) from error
             run = cls(path, _lock(path))
             run.write("config.yaml", config_yaml)
             run.write_manifest({"state": "running"})
@@ -173,6 +165,21 @@ def recorded(run: RunDirectory) -> Iterator[RunDirectory]:
         with contextlib.suppress(OSError):
             run.write_manifest({"state": state})
         run.close()
+
+
+def _make(path: Path) -> bool:
+    """Makes the directory; `False` if the name is taken."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            return True
+        return False
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The run directory `{path}` cannot be made: {error.strerror}. "
+            "Choose another with `output_dir` or `-s output_dir=…`."
+        ) from error
 
 
 def _names(wanted: Path) -> Iterator[Path]:

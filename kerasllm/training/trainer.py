@@ -39,8 +39,8 @@ class TrainingResult:
         best = self.state
         value = "" if best.best_value is None else f", value {best.best_value:.4g}"
         return (
-            f"Interrupted after epoch {best.epoch}. The best model so far (epoch {best.best_epoch}{value}) is in "
-            f"{run / 'model'}. Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
+            f"Interrupted after epoch {best.epoch}. The best model so far (epoch {best.best_epoch}{value}) "
+            f"is in {run / 'model'}. Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
         )
 
 

@@ -1,0 +1,81 @@
+"""Run directories: names, locks, versions."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kerasllm.errors import RunDirectoryError
+from kerasllm.training.run_directory import RunDirectory, read_run_manifest, recorded
+
+
+def test_a_taken_name_gets_a_time_and_then_a_number(tmp_path):
+    runs = [RunDirectory.create(tmp_path / "reviews", "seed: 0\n") for _ in range(3)]
+    names = [run.path.name for run in runs]
+    assert names[0] == "reviews"
+    assert names[1].startswith("reviews-2")
+    assert names[2] == f"{names[1]}-2" or names[2].startswith("reviews-2")
+    assert len(set(names)) == 3
+    assert (runs[2].path / "config.yaml").read_text() == "seed: 0\n"
+    assert (runs[0].path.stat().st_mode & 0o777) == 0o700
+
+
+def test_manifest_says_what_ran_and_how_it_ended(tmp_path):
+    with recorded(RunDirectory.create(tmp_path / "run", "")) as run:
+        run.write_manifest({"seed": 3})
+        assert read_run_manifest(run.path)["state"] == "running"
+    manifest = read_run_manifest(tmp_path / "run")
+    assert manifest["state"] == "finished"
+    assert manifest["seed"] == 3
+    assert manifest["versions"]["keras"]
+    with pytest.raises(KeyboardInterrupt), recorded(RunDirectory.reopen(run.path)):
+        raise KeyboardInterrupt
+    assert read_run_manifest(run.path)["state"] == "interrupted"
+
+
+def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", "")
+    with pytest.raises(RunDirectoryError, match=rf"is locked by pid {os.getpid()} on .* since"):
+        RunDirectory.reopen(run.path)
+    run.close()
+    RunDirectory.reopen(run.path).close()
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    script = (
+        "import os, sys; from kerasllm.training.run_directory import RunDirectory;"
+        "RunDirectory.create(sys.argv[1], ''); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "run"], check=False)
+    RunDirectory.reopen(tmp_path / "run").close()
+
+
+def test_a_newer_run_directory_is_refused(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", "")
+    run.close()
+    path = run.path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
+    with pytest.raises(RunDirectoryError, match=r"has the format version 99, this kerasllm reads up to 1"):
+        RunDirectory.reopen(run.path)
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "{}", '{"format_version": "x"}'])
+def test_a_directory_that_is_no_run_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(RunDirectoryError, match=r"is not a run directory|cannot be read|format version"):
+        RunDirectory.reopen(tmp_path)
+
+
+def test_a_parent_that_is_a_file_is_said_at_once(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RunDirectoryError, match=r"cannot be made: .*Choose another with `output_dir`"):
+        RunDirectory.create(tmp_path / "runs" / "reviews", "")
+
+
+def test_history_is_a_table_an_epoch_a_row(tmp_path):
+    run = RunDirectory.create(tmp_path / "run", "")
+    run.write_history([{"loss": 0.5}, {"loss": 0.25, "val_loss": 0.5}])
+    assert (run.path / "history.csv").read_text() == "epoch,loss,val_loss\n1,0.5,\n2,0.25,0.5\n"
