@@ -1,0 +1,87 @@
+"""Which numbers a device computes well: the Keras dtype policy, chosen or checked."""
+
+import difflib
+
+from kerasllm.errors import ConfigError
+
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+
+_FULL_NAMES = {
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+    "bf16": "mixed_bfloat16",
+    "fp16": "mixed_float16",
+}
+
+
+def resolve_dtype_policy(name: str | None = "auto") -> str:
+    """Checks the name of a dtype policy, or chooses one for this machine.
+
+    `"auto"` asks the GPUs for their compute capability: all at 8.0 or more (A100 and
+    later) multiply bfloat16 natively, all at 7.0 or more (V100, T4) float16. Without a
+    GPU it is float32: see `cpu_policy`.
+
+    Args:
+        name: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or `"auto"`, which
+            `None` means too. Defaults to `"auto"`.
+
+    Returns:
+        A name that Keras knows.
+
+    Raises:
+        ConfigError: If the name is unknown.
+
+    Example:
+    >>> resolve_dtype_policy("mixed_bfloat16")
+    'mixed_bfloat16'
+    """
+    if name in POLICIES:
+        return str(name)
+    if name is not None and name != "auto":
+        raise ConfigError(_unknown(name))
+    capabilities = _compute_capabilities()
+    if capabilities is None:
+        return cpu_policy()
+    return gpu_policy(capabilities)
+
+
+def gpu_policy(capabilities: list[tuple[int, int]]) -> str:
+    """Chooses the policy for GPUs of these compute capabilities; the weakest decides.
+
+    >>> gpu_policy([(9, 0), (7, 5)])
+    'mixed_float16'
+    """
+    weakest = min(capabilities, default=(0, 0))
+    if weakest >= (8, 0):
+        return "mixed_bfloat16"
+    if weakest >= (7, 0):
+        return "mixed_float16"
+    return "float32"
+
+
+def cpu_policy() -> str:
+    """Chooses the policy for a CPU: float32.
+
+    The place for a finer choice: CPUs with `avx512_bf16` or `amx_bf16` multiply bfloat16
+    natively, and may train faster in it. That is chosen here once it has been measured
+    to be faster at the same accuracy; until then it can be asked for by name.
+    """
+    return "float32"
+
+
+def _compute_capabilities() -> list[tuple[int, int]] | None:
+    """Compute capabilities of the visible GPUs, `None` without a GPU; (0, 0) where one does not say."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return [detail.get("compute_capability", (0, 0)) for detail in details]
+
+
+def _unknown(name: object) -> str:
+    known = ["auto", *POLICIES]
+    close = _FULL_NAMES.get(str(name)) or next(iter(difflib.get_close_matches(str(name), known, n=1)), None)
+    hint = f"Did you mean `{close}`? " if close else ""
+    return f"The dtype policy {name!r} is unknown. {hint}Choose one of {', '.join(known)}."
