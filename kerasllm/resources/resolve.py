@@ -50,6 +50,8 @@ def resolve(
     PosixPath('reviews.csv')
     """
     text = os.fspath(handle)
+    if not text.strip():
+        raise ResourceError(f"The name of the {what} is empty. Expected {_KINDS}.")
     scheme = _SCHEME.match(text) if isinstance(handle, str) else None
     if scheme:
         return _resolver(text, scheme[1].lower(), what, allow_pickle)(offline)
@@ -96,16 +98,15 @@ def _require_regular(path: Path, what: str) -> Path:
 
 
 def _missing(text: str, path: Path, what: str) -> ResourceError | PresetError:
-    name = "the empty name" if not text.strip() else f"`{text}`"
     near = _near(path)
     if what != "preset":
         hint = f"Did you mean `{near[0]}`?" if near else f"Looked in `{path.parent.absolute()}`."
-        return ResourceError(f"The {what} {name} does not exist. {hint}")
+        return ResourceError(f"The {what} `{text}` does not exist. {hint}")
     near += get_close_matches(text.lower(), keras_presets(), n=3, cutoff=0.7)
     hint = (
         f"Did you mean {' or '.join(f'`{match}`' for match in near[:3])}?" if near else f"Expected {_KINDS}."
     )
-    return PresetError(f"The preset {name} does not exist, neither as a path nor as a preset name. {hint}")
+    return PresetError(f"The preset `{text}` does not exist, neither as a path nor as a preset name. {hint}")
 
 
 def _near(path: Path) -> list[str]:
