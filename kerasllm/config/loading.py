@@ -18,11 +18,11 @@ from kerasllm.config.fields import Path as FieldPath
 from kerasllm.config.fields import annotation_at, dotted, takes
 from kerasllm.config.packaged import find_config
 from kerasllm.config.problems import describe_problems
-from kerasllm.config.schema import RunConfig
+from kerasllm.config.schema import DataConfig, RunConfig
 from kerasllm.config.yaml_text import Document, Written, parse_yaml
 from kerasllm.errors import ConfigError
 
-__all__ = ["dump_config", "load_config", "read_config"]
+__all__ = ["dump_config", "load_config", "load_data_config", "read_config"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,26 @@ def load_config(
         problems += _apply(override, document, places)
     _read_as_the_field_takes(document, places)
     return _validate(name, document, places, problems, require_data=require_data)
+
+
+def load_data_config(overrides: Sequence[str] = (), *, train: str | list[str] | None = None) -> DataConfig:
+    """Makes the `data` section of a config from overrides alone, for commands that only read data.
+
+    Args:
+        overrides: `KEY=VALUE` texts whose keys begin with `data.`. Defaults to none.
+        train: File or files. Defaults to `None`.
+
+    Raises:
+        ConfigError: With every problem, as `load_config`.
+    """
+    others = [f"`-s {item}`" for item in overrides if "=" in item and not item.strip().startswith("data.")]
+    if others:
+        raise ConfigError(
+            f"{', '.join(others)}: only fields of `data` matter here, e.g. `data.columns.text=review`."
+        )
+    data = {"train": train, "validation": None}
+    source = {"task": "text_classification", "preset": "none", "data": data}
+    return load_config(source, overrides).data
 
 
 def read_config(source: str | Path) -> dict[str, Any]:

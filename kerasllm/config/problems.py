@@ -50,6 +50,8 @@ def _describe(
         (places[known] for known in sorted(places, key=len) if known[: len(path)] == path), None
     ):
         where += f" ({place})"
+    if first["type"] == "invalid_key":
+        return f"`{dotted(path[:-1]) or 'the config'}`: the key {path[-1]!r} is no text; put it in quotes."
     if first["type"] == "missing":
         return f"{where} is missing: it takes {_expected(path)}."
     if first["type"] == "extra_forbidden":

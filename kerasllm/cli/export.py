@@ -1,0 +1,31 @@
+"""`kerasllm export`: a trained model becomes a numbered SavedModel."""
+
+from pathlib import Path
+
+import click
+
+from kerasllm.cli.commands import Command
+
+__all__ = ["command"]
+
+
+@click.command(cls=Command)
+@click.argument("model")
+@click.argument("path", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="Number of the version; one more than the newest if left out.",
+)
+def command(model: str, path: Path, version: int | None) -> None:
+    """Write MODEL, a run directory or a handle, as a SavedModel into PATH/<version>.
+
+    The export is checked against the model, and refused where a stock TF Serving could not run it.
+
+    \b
+      kerasllm export runs/sentiment models/sentiment
+    """
+    from kerasllm.api import load
+    from kerasllm.cli.screens import show_export
+
+    show_export(load(model).export(path, version=version))
