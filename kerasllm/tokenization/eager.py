@@ -1,0 +1,114 @@
+"""Tokenization in Python: the `tokenizers` library running the checkpoint's own `tokenizer.json`."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import tokenizers
+
+from kerasllm.errors import TokenizerError
+
+__all__ = ["EagerTokenizer"]
+
+
+class EagerTokenizer:
+    """The reference that the graph is held to; may be called from several threads.
+
+    Args:
+        specification: Text of a `tokenizer.json`. Its truncation and padding, which are one caller's
+            settings and no part of the vocabulary, are not used.
+    """
+
+    def __init__(self, specification: str):
+        try:
+            self.tokenizer = tokenizers.Tokenizer.from_str(specification)
+        except Exception as error:  # the library raises bare `Exception`
+            raise TokenizerError(
+                f"the `tokenizers` library {tokenizers.__version__} cannot read this `tokenizer.json`: "
+                f"{error}. Download the file again, or update `tokenizers`."
+            ) from error
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        # Truncation is a setting of the object, so a call that needs another one waits for its turn.
+        self._lock = threading.Lock()
+        self._sequence_length: int | None = None
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        *,
+        sequence_length: int | None,
+        offsets: bool = False,
+    ) -> list[Any]:
+        """Encodes texts, or pairs of texts, to `tokenizers.Encoding`s.
+
+        Args:
+            texts: Texts, or the first text of every pair.
+            pairs: The second text of every pair, or `None`.
+            sequence_length: Most tokens of an encoding, special tokens included; `None` for no limit.
+            offsets: Also compute character offsets, which takes longer. Defaults to `False`.
+
+        Returns:
+            One encoding a text.
+
+        Raises:
+            TokenizerError: If a text is no string or holds a lone surrogate.
+        """
+        inputs = _inputs(texts, pairs)
+        with self._lock:
+            self._truncate(sequence_length)
+            run = self.tokenizer.encode_batch if offsets else self.tokenizer.encode_batch_fast
+            try:
+                return list(run(inputs))
+            except TypeError as error:
+                _explain_texts(texts, "texts")
+                _explain_texts(pairs or [], "pairs")
+                raise TokenizerError(f"the texts cannot be tokenized: {error}") from error
+
+    def decode(self, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
+        """Decodes token ids to texts, as `tokenizers` does."""
+        rows = [[int(token) for token in row] for row in ids]
+        return list(self.tokenizer.decode_batch(rows, skip_special_tokens=skip_special_tokens))
+
+    def _truncate(self, sequence_length: int | None) -> None:
+        if sequence_length == self._sequence_length:
+            return
+        if sequence_length is None:
+            self.tokenizer.no_truncation()
+        else:
+            self.tokenizer.enable_truncation(sequence_length)
+        self._sequence_length = sequence_length
+
+
+def _inputs(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
+    if isinstance(texts, str | bytes):
+        raise TokenizerError(
+            f"expected a list of texts, but got one {type(texts).__name__}. "
+            "Put it in a list: `encode([text])`."
+        )
+    if pairs is None:
+        return list(texts)
+    if len(texts) != len(pairs):
+        raise TokenizerError(
+            f"`pairs` must hold one text for every text, but there are {len(texts)} texts and "
+            f"{len(pairs)} pairs. Give lists of the same length."
+        )
+    return list(zip(texts, pairs, strict=True))
+
+
+def _explain_texts(texts: Sequence[str], name: str) -> None:
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TokenizerError(
+                f"`{name}[{index}]` is a {type(text).__name__}, expected a string. "
+                "Drop rows without text, or turn their values into strings."
+            )
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            code = ord(text[error.start])
+            raise TokenizerError(
+                f"`{name}[{index}]` holds the lone surrogate U+{code:04X} at character {error.start}, "
+                "which is no Unicode character. Replace it, e.g. `text.encode('utf-8', 'replace').decode('utf-8')`."
+            ) from error

@@ -1,0 +1,165 @@
+"""From a checkpoint's directory to the text of its `tokenizer.json`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kerasllm.errors import TokenizerError
+
+__all__ = ["read_source"]
+
+_BERT_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_REMEDY = (
+    "Load it with `transformers.AutoTokenizer` and call `save_pretrained(...)`, which writes a "
+    "`tokenizer.json`, and use that directory."
+)
+
+
+def read_source(path: Path) -> tuple[str, dict[str, Any]]:
+    """Reads a tokenizer from a directory or from a `tokenizer.json`.
+
+    A `tokenizer.json` is used as it is and wins over a `vocab.txt`. A `vocab.txt` is turned into the
+    `tokenizer.json` that transformers' `BertTokenizer` makes of it and of `tokenizer_config.json`.
+
+    Args:
+        path: A checkpoint's directory, or a `tokenizer.json` file.
+
+    Returns:
+        The text of the `tokenizer.json`, and the settings of `tokenizer_config.json` (empty without one).
+
+    Raises:
+        TokenizerError: If there is no tokenizer, or one that cannot be read exactly.
+    """
+    directory = path if path.is_dir() else path.parent
+    config = _read_config(directory / "tokenizer_config.json")
+    json_path = path / "tokenizer.json" if path.is_dir() else path
+    if json_path.is_file():
+        return _read_text(json_path), config
+    vocabulary = directory / "vocab.txt"
+    if not vocabulary.is_file():
+        found = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
+        raise TokenizerError(
+            f"`{path}` has no tokenizer: expected a `tokenizer.json`, or a `vocab.txt` of a WordPiece "
+            f"tokenizer, but found {found}. {_REMEDY}"
+        )
+    return _from_vocabulary(vocabulary, config), config
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"`{path}` is not UTF-8 at byte {error.start}: the file is damaged. Download it again."
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise TokenizerError(
+            f"`{path}` is not JSON at line {error.lineno}: {error.msg}. Download the file again."
+        ) from error
+    if not isinstance(config, dict):
+        raise TokenizerError(f"`{path}` holds a {type(config).__name__}, expected a JSON object.")
+    return config
+
+
+def _from_vocabulary(path: Path, config: dict[str, Any]) -> str:
+    with path.open(encoding="utf-8") as lines:  # splits lines as transformers does
+        try:
+            vocabulary = {line.rstrip("\n"): index for index, line in enumerate(lines)}
+        except UnicodeDecodeError as error:
+            raise TokenizerError(
+                f"`{path}` is not UTF-8 at byte {error.start}: the file is damaged."
+            ) from error
+    _refuse_what_is_not_plain_bert(path, config, vocabulary)
+    tokens = {name: _special_token(config, name) for name in _BERT_TOKENS}
+    contents = {name: token["content"] for name, token in tokens.items()}
+    missing = sorted(content for content in contents.values() if content not in vocabulary)
+    if missing:
+        raise TokenizerError(
+            f"`{path}` lacks the special tokens {missing} that `tokenizer_config.json` (or BERT's default) "
+            f"names; a `vocab.txt` must hold all of {sorted(contents.values())}. {_REMEDY}"
+        )
+    specification = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": sorted(
+            ({"id": vocabulary[token["content"]], **token} for token in tokens.values()),
+            key=lambda t: t["id"],
+        ),
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": bool(config.get("tokenize_chinese_chars", True)),
+            "strip_accents": config.get("strip_accents"),
+            "lowercase": bool(config.get("do_lower_case", True)),
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": _post_processor(contents["cls_token"], contents["sep_token"], vocabulary),
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": contents["unk_token"],
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocabulary,
+        },
+    }
+    return json.dumps(specification, ensure_ascii=False)
+
+
+def _refuse_what_is_not_plain_bert(path: Path, config: dict[str, Any], vocabulary: dict[str, int]) -> None:
+    problems = []
+    if (path.parent / "added_tokens.json").is_file():
+        problems.append("`added_tokens.json`")
+    problems += [
+        f"`{name}`"
+        for name in ("never_split", "additional_special_tokens", "extra_special_tokens")
+        if config.get(name)
+    ]
+    expected = {_special_token(config, name)["content"] for name in _BERT_TOKENS}
+    for index, token in (config.get("added_tokens_decoder") or {}).items():
+        content = token["content"]
+        if content not in expected or vocabulary.get(content) != int(index):
+            problems.append(f"`added_tokens_decoder` with {content!r}")
+    if problems:
+        raise TokenizerError(
+            f"`{path}` comes with {', '.join(problems)}, which only a `tokenizer.json` can say exactly. {_REMEDY}"
+        )
+
+
+def _special_token(config: dict[str, Any], name: str) -> dict[str, Any]:
+    value = config.get(name) or _BERT_TOKENS[name]
+    given = value if isinstance(value, dict) else {"content": value}
+    flags = {flag: bool(given.get(flag, False)) for flag in ("single_word", "lstrip", "rstrip", "normalized")}
+    return {"content": given["content"], **flags, "special": True}
+
+
+def _post_processor(cls: str, sep: str, vocabulary: dict[str, int]) -> dict[str, Any]:
+    def special(token: str, type_id: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": token, "type_id": type_id}}
+
+    def sequence(name: str, type_id: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, sequence("B", 1), special(sep, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in (cls, sep)
+        },
+    }

