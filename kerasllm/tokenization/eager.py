@@ -110,5 +110,6 @@ def _explain_texts(texts: Sequence[str], name: str) -> None:
             code = ord(text[error.start])
             raise TokenizerError(
                 f"`{name}[{index}]` holds the lone surrogate U+{code:04X} at character {error.start}, "
-                "which is no Unicode character. Replace it, e.g. `text.encode('utf-8', 'replace').decode('utf-8')`."
+                "which is no Unicode character. Replace it, e.g. "
+                "`text.encode('utf-8', 'replace').decode('utf-8')`."
             ) from error

@@ -136,7 +136,8 @@ def _refuse_what_is_not_plain_bert(path: Path, config: dict[str, Any], vocabular
             problems.append(f"`added_tokens_decoder` with {content!r}")
     if problems:
         raise TokenizerError(
-            f"`{path}` comes with {', '.join(problems)}, which only a `tokenizer.json` can say exactly. {_REMEDY}"
+            f"`{path}` comes with {', '.join(problems)}, which only a `tokenizer.json` can say exactly. "
+            f"{_REMEDY}"
         )
 
 

@@ -176,8 +176,8 @@ class Tokenizer:
             if found is not None:
                 return int(found)
         raise TokenizerError(
-            "this tokenizer has no padding token: expected `pad_token` in `tokenizer_config.json`, or a token "
-            "`[PAD]` or `<pad>` in the vocabulary. Name one of its tokens as `pad_token` there."
+            "this tokenizer has no padding token: expected `pad_token` in `tokenizer_config.json`, or a "
+            "token `[PAD]` or `<pad>` in the vocabulary. Name one of its tokens as `pad_token` there."
         )
 
     def _check_length(self, sequence_length: int | None, *, pair: bool) -> None:
@@ -186,6 +186,6 @@ class Tokenizer:
         num_special = self._eager.tokenizer.num_special_tokens_to_add(pair)
         if sequence_length <= num_special:
             raise TokenizerError(
-                f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} special "
-                f"tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
+                f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} "
+                f"special tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
             )

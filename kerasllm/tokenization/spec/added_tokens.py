@@ -32,7 +32,7 @@ def parse_added_tokens(value: Any, vocabulary: dict[str, int]) -> tuple[AddedTok
         raise TokenizerError("`added_tokens` of the `tokenizer.json` is no list. The file is damaged.")
     tokens = []
     for entry in value:
-        component = Component("added token", entry, name=str(entry.get("content")))
+        component = Component("added token", entry, name=str(entry)[:40])
         content = component.take("content", str)
         token = AddedToken(component.take("id", int), content, component.take("special", bool))
         component.require("single_word", [False])

@@ -43,7 +43,8 @@ class Component:
         value = self._left.pop(name, default)
         if value is _MISSING:
             raise TokenizerError(
-                f"the {self.kind} `{self.type}` lacks `{name}`. The `tokenizer.json` is damaged: download it again."
+                f"the {self.kind} `{self.type}` lacks `{name}`. "
+                "The `tokenizer.json` is damaged: download it again."
             )
         wrong_bool = isinstance(value, bool) and kinds is int
         if value is not default and (wrong_bool or not isinstance(value, kinds)):

@@ -59,5 +59,6 @@ def _check_vocabulary(model: WordPiece) -> None:
         if not isinstance(index, int) or index < 0 or seen.setdefault(index, token) != token:
             other = f", which is also the id of {seen[index]!r}" if index in seen else ""
             raise TokenizerError(
-                f"the vocabulary gives {token!r} the id {index!r}{other}; expected one whole number from 0 a token."
+                f"the vocabulary gives {token!r} the id {index!r}{other}; expected one whole number, "
+                "0 or more, for each token. The `tokenizer.json` is damaged: download it again."
             )

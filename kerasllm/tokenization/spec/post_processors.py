@@ -86,10 +86,15 @@ def _template(component: Component) -> Templates:
 def _pieces(template: list[Any], special: dict[str, tuple[int, ...]]) -> tuple[Piece, ...]:
     pieces = []
     for entry in template:
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise TokenizerError(
+                f"the template of the post-processor holds {entry!r:.40}, expected one `Sequence` or "
+                "`SpecialToken`. The `tokenizer.json` is damaged: download it again."
+            )
         [(kind, value)] = entry.items()
         piece = Component("template", value, name=kind)
         name, segment = piece.take("id", str), piece.take("type_id", int)
-        if kind == "Sequence":
+        if kind == "Sequence" and name in ("A", "B"):
             pieces.append(Piece("AB".index(name), (), segment))
         elif kind == "SpecialToken" and name in special:
             pieces.append(Piece(None, special[name], segment))
