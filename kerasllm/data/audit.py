@@ -1,0 +1,197 @@
+"""Looks closely at rows before training: what a careful person would count, counted."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerasllm.data.cleaning import empty_rows
+from kerasllm.data.findings import label_problems, leak_warnings, split_problems, split_warnings
+from kerasllm.data.labels import label_counts, sorted_names
+from kerasllm.data.leaks import find_leaks
+from kerasllm.data.problems import NUM_EXAMPLES, quote
+from kerasllm.data.records import Records
+from kerasllm.data.report import DataReport
+
+Encode = Callable[[list[str], list[str] | None], list[list[int]]]
+
+_ENCODE_ROWS = 1024
+_PERCENTILES = (50, 90, 95, 99)
+
+
+def _mojibake() -> list[str]:
+    """What common characters become when their UTF-8 is read as cp1252 or Latin-1."""
+    common = "äöüßÄÖÜéèêàâçñóíáúôîûëï¿¡…•€™\u00a0\ufeff\u2013\u2014\u2018\u2019\u201c\u201d"
+    found = {character.encode().decode("latin-1") for character in common}
+    for character in common:
+        try:
+            found.add(character.encode().decode("cp1252"))
+        except UnicodeDecodeError:  # five bytes mean nothing in cp1252
+            continue
+    return sorted(re.escape(wrong) for wrong in found)
+
+
+_SUSPICIOUS = {
+    "control characters": re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"),
+    "replacement characters (U+FFFD)": re.compile("\ufffd"),
+    "mojibake": re.compile("|".join(_mojibake())),
+    "HTML entities": re.compile(r"&(?:[a-zA-Z]{2,8}|#[0-9]{2,6});"),
+}
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How to count tokens."""
+
+    encode: Encode
+    sequence_length: int | None
+    unknown_id: int | None
+    special_ids: frozenset[int]
+
+
+def audit(
+    records_by_split: Mapping[str, Records],
+    *,
+    encode: Encode | None = None,
+    sequence_length: int | None = None,
+    unknown_id: int | None = None,
+    special_ids: Collection[int] = (),
+) -> DataReport:
+    """Counts rows, labels, lengths, duplicates, conflicts, leaks and suspicious characters.
+
+    Args:
+        records_by_split: Rows by name: `train`, `validation`, `test`.
+        encode: Turns texts (and second texts) into token ids, special tokens included and not truncated.
+            Defaults to `None`: tokens are not counted.
+        sequence_length: Tokens kept of each text, to say how many rows are truncated.
+        unknown_id: Token id that stands for unknown text.
+        special_ids: Token ids that stand for no text, so that rows without any other can be counted.
+
+    Returns:
+        The report; nothing is raised for what it finds.
+
+    Example:
+    >>> print(audit({"train": read_records("reviews.csv")}))
+    train: 1,200 rows of reviews.csv …
+    """
+    encoding = None
+    if encode is not None:
+        encoding = _Encoding(encode, sequence_length, unknown_id, frozenset(special_ids))
+    splits: dict[str, dict[str, Any]] = {}
+    warnings: list[str] = []
+    problems: list[str] = []
+    for name, records in records_by_split.items():
+        splits[name] = _split_facts(records, encoding)
+        warnings.extend(records.notes)
+        warnings.extend(split_warnings(name, splits[name]))
+        problems.extend(split_problems(name, splits[name]))
+    leaks = _leaks(records_by_split)
+    warnings.extend(leak_warnings(leaks))
+    problems.extend(label_problems(splits))
+    return DataReport(splits, leaks, tuple(warnings), tuple(problems))
+
+
+def _split_facts(records: Records, encoding: _Encoding | None) -> dict[str, Any]:
+    texts = records.texts
+    empty = empty_rows(records)
+    facts: dict[str, Any] = {
+        "source": records.source,
+        "num_rows": records.num_rows,
+        "labels": None,
+        "multi_label": records.multi_label,
+        "characters": _lengths([len(text) for text in texts]),
+        "empty": _found(records, empty),
+        "duplicates": _found(records, _duplicates(records)),
+        "conflicts": _conflicts(records),
+        "suspicious": _suspicious(records),
+        "tokens": _tokens(records, encoding) if encoding and records.num_rows else None,
+    }
+    if records.has_labels:
+        counts = label_counts(records)
+        facts["labels"] = {name: counts[name] for name in sorted_names(counts)}
+    return facts
+
+
+def _found(records: Records, rows: list[int]) -> dict[str, Any]:
+    return {"num_rows": len(rows), "examples": [records.where(row) for row in rows[:NUM_EXAMPLES]]}
+
+
+def _lengths(lengths: list[int]) -> dict[str, float] | None:
+    if not lengths:
+        return None
+    values = np.asarray(lengths)
+    percentiles = {f"p{share}": float(np.percentile(values, share)) for share in _PERCENTILES}
+    return {"mean": float(values.mean()), **percentiles, "max": float(values.max())}
+
+
+def _duplicates(records: Records) -> list[int]:
+    seen: set[tuple[str, ...]] = set()
+    rows = []
+    for row, key in enumerate(records.keys):
+        if key in seen:
+            rows.append(row)
+        seen.add(key)
+    return rows
+
+
+def _conflicts(records: Records) -> dict[str, Any]:
+    """Texts that have one label here and another there."""
+    if not records.has_labels:
+        return {"num_texts": 0, "examples": []}
+    rows_of: dict[tuple[str, ...], dict[Any, int]] = defaultdict(dict)
+    for row, (key, label) in enumerate(zip(records.keys, records.labels or (), strict=True)):
+        rows_of[key].setdefault(tuple(sorted(label)) if isinstance(label, list) else label, row)
+    conflicts = [labels for labels in rows_of.values() if len(labels) > 1]
+    examples = [
+        ", ".join(f"{records.where(row)} is {quote(label)}" for label, row in list(labels.items())[:2])
+        for labels in conflicts[:NUM_EXAMPLES]
+    ]
+    return {"num_texts": len(conflicts), "examples": examples}
+
+
+def _suspicious(records: Records) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, pattern in _SUSPICIOUS.items():
+        rows = [row for row, key in enumerate(records.keys) if any(pattern.search(text) for text in key)]
+        if rows:
+            found[name] = _found(records, rows)
+    return found
+
+
+def _tokens(records: Records, encoding: _Encoding) -> dict[str, Any]:
+    texts, pairs = records.texts, records.text_pairs
+    lengths: list[int] = []
+    num_unknown = 0
+    without_tokens: list[int] = []
+    for start in range(0, len(texts), _ENCODE_ROWS):
+        stop = start + _ENCODE_ROWS
+        for ids in encoding.encode(texts[start:stop], None if pairs is None else pairs[start:stop]):
+            if encoding.special_ids.issuperset(ids) and texts[len(lengths)].strip():
+                without_tokens.append(len(lengths))
+            lengths.append(len(ids))
+            num_unknown += ids.count(encoding.unknown_id) if encoding.unknown_id is not None else 0
+    total = sum(lengths)
+    limit = encoding.sequence_length
+    truncated = None if limit is None else sum(length > limit for length in lengths) / len(lengths)
+    return {
+        "total": total,
+        "lengths": _lengths(lengths),
+        "sequence_length": limit,
+        "truncated_share": truncated,
+        "unknown_share": None if encoding.unknown_id is None else num_unknown / max(total, 1),
+        "without_tokens": _found(records, without_tokens),
+    }
+
+
+def _leaks(records_by_split: Mapping[str, Records]) -> list[dict[str, Any]]:
+    """Texts that two parts share; each part is compared with those after it."""
+    names = [name for name, records in records_by_split.items() if records.num_rows]
+    found: list[dict[str, Any]] = []
+    for at, name in enumerate(names):
+        others = {other: records_by_split[other] for other in names[at + 1 :]}
+        leaks, _ = find_leaks(records_by_split[name], others)
+        found.extend({**leak.to_dict(), "of": name} for leak in leaks)
+    return found

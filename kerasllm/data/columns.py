@@ -1,0 +1,152 @@
+"""Which column is the text, which the second text, and which the label."""
+
+import difflib
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+
+from kerasllm.errors import ColumnError
+
+ROLES = ("text", "text_pair", "label")
+
+# Names by which a column is recognised, where only one column has such a name. Compared without case.
+_TEXT_NAMES = frozenset(
+    {"text", "sentence", "review", "document", "content", "message", "body", "comment", "tweet"}
+    | {"utterance", "query", "question", "review_text", "reviewtext", "review_body"}
+)
+_LABEL_NAMES = frozenset(
+    {"label", "labels", "category", "class", "target", "sentiment", "intent", "topic", "label_text"}
+)
+_PAIR_NAMES = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("sentence_a", "sentence_b"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+)
+
+
+def map_columns(
+    names: Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    task: str = "text_classification",
+    require_label: bool = True,
+    source: str = "data",
+) -> dict[str, str]:
+    """Finds the column of each role: as told, or by name where only one reading fits.
+
+    Args:
+        names: Columns that there are.
+        columns: Column of `text`, `text_pair` and `label`, as far as told. Defaults to none.
+        task: For messages. Defaults to text classification.
+        require_label: Whether there must be a label. Defaults to `True`.
+        source: How messages call the data.
+
+    Returns:
+        Column by role: `text`, `text_pair` if there is one, `label` if there is one.
+
+    Raises:
+        ColumnError: If a column is missing, or more than one reading fits; with a mapping to copy.
+
+    Example:
+    >>> map_columns(["id", "review", "category"])
+    {'text': 'review', 'label': 'category'}
+    """
+    told = dict(columns or {})
+    _check_told(told, names, source)
+    found = dict(told)
+    for role, column in _recognise(names, taken=set(told.values()), roles=set(told)).items():
+        found.setdefault(role, column)
+    wanted = [role for role in ROLES if role == "text" or (role == "label" and require_label)]
+    missing = [role for role in wanted if role not in found]
+    if missing:
+        raise ColumnError(_missing(names, missing, wanted, told, task, source))
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def _check_told(told: dict[str, str], names: Sequence[str], source: str) -> None:
+    for role, column in told.items():
+        if role not in ROLES:
+            close = difflib.get_close_matches(role, ROLES, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ColumnError(f"`columns` has the key {role!r}, but the keys are {list(ROLES)}.{hint}")
+        if column not in names:
+            close = difflib.get_close_matches(column, names, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            best = close[0] if close else (names[0] if names else "COLUMN")
+            raise ColumnError(
+                f"`{source}` has no column {column!r} for `{role}`; it has {_listed(names)}{hint}. "
+                f"Map it, e.g. {_example(role, best)}."
+            )
+    twice = sorted({column for column in told.values() if list(told.values()).count(column) > 1})
+    if twice:
+        roles = sorted(role for role, column in told.items() if column == twice[0])
+        raise ColumnError(f"`columns` maps {roles} to the same column {twice[0]!r}; each needs its own.")
+
+
+def _recognise(names: Sequence[str], *, taken: set[str], roles: set[str]) -> dict[str, str]:
+    free = [name for name in names if name not in taken]
+    found: dict[str, str] = {}
+    label = _only(free, _LABEL_NAMES, canonical="label")
+    if label is not None:
+        found["label"] = label
+    if "text" in roles:
+        if "text_pair" in free:
+            found["text_pair"] = "text_pair"
+        return found
+    if "text_pair" not in roles:
+        lower = {name.lower(): name for name in free}
+        pairs = [pair for pair in _PAIR_NAMES if pair[0] in lower and pair[1] in lower]
+        if len(pairs) == 1:
+            return found | {"text": lower[pairs[0][0]], "text_pair": lower[pairs[0][1]]}
+    text = _only(free, _TEXT_NAMES, canonical="text")
+    if text is None and len(names) == 1 and label is None:
+        text = free[0] if free else None
+    return found if text is None else found | {"text": text}
+
+
+def _only(names: Sequence[str], known: Collection[str], *, canonical: str) -> str | None:
+    """The one column with a known name; the name of the role itself wins over others."""
+    if canonical in names:
+        return canonical
+    matches = [name for name in names if name.strip().lower() in known]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _missing(
+    names: Sequence[str],
+    missing: list[str],
+    wanted: list[str],
+    told: dict[str, str],
+    task: str,
+    source: str,
+) -> str:
+    left = [name for name in names if name not in told.values()]
+    examples = dict(told)
+    for role in missing:
+        close = difflib.get_close_matches(role, left, n=1, cutoff=0.5)
+        best = (
+            close[0] if close else (left[-1 if role == "label" else 0] if left else f"{role.upper()}_COLUMN")
+        )
+        examples[role] = best
+        left = [name for name in left if name != best]
+    python = ", ".join(f"{role!r}: {column!r}" for role, column in examples.items())
+    shell = " ".join(f"-s data.columns.{role}={shlex.quote(column)}" for role, column in examples.items())
+    known = _LABEL_NAMES if missing == ["label"] else _TEXT_NAMES
+    matches = [name for name in names if name.strip().lower() in known]
+    several = f" Several could be meant: {matches}." if len(matches) > 1 else ""
+    return (
+        f"`{source}` needs the columns {sorted(wanted)} for the task `{task}`, but has {_listed(names)}."
+        f"{several} Rename them or map them, e.g. `columns={{{python}}}` or `{shell}`."
+    )
+
+
+def _example(role: str, column: str) -> str:
+    return f"`columns={{{role!r}: {column!r}}}` or `-s data.columns.{role}={shlex.quote(column)}`"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name if len(name) <= 40 else name[:39] + "…" for name in sorted(names)[:20]]
+    return f"{shown}" + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")

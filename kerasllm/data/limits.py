@@ -1,0 +1,53 @@
+"""How much is read: bounds that keep hostile or mistaken files from filling memory."""
+
+import os
+import resource
+
+from kerasllm.errors import DataError
+
+MAX_CHARACTERS = 2**20  # of one text
+MAX_LABEL_CHARACTERS = 1_000
+MAX_LINE_BYTES = 2**26  # of one line, so that a file without line ends is not read whole
+MAX_UNCOMPRESSED_BYTES = 10 * 2**30
+MAX_RATIO = 200  # of uncompressed to compressed size, once there is something to compare
+RATIO_FROM_BYTES = 100 * 2**20
+MAX_MEMBERS = 10_000  # of a ZIP archive
+# Measured: rows of a CSV take up to this many times their bytes while they are being read.
+MEMORY_FACTOR = 3
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its own limit."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pass
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        available = min(available, limit - used)
+    return max(available, 0)
+
+
+def check_memory(shown: str, num_bytes: int) -> None:
+    """Refuses to hold in memory what does not fit.
+
+    Raises:
+        DataError: If reading so many bytes of rows needs more memory than there is; with the numbers.
+    """
+    available = available_memory()
+    if num_bytes * MEMORY_FACTOR > available:
+        raise DataError(
+            f"`{shown}` holds at least {_gib(num_bytes)} of rows; reading it whole needs about "
+            f"{_gib(num_bytes * MEMORY_FACTOR)} of memory and {_gib(available)} are free. "
+            "Train on a sample of its rows, or on a machine with more memory; `predict` reads files of any "
+            "size in batches."
+        )
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB"
