@@ -170,7 +170,7 @@ def with_dtype_policy(model: "Classifier", dtype_policy: str) -> "Classifier":
     from kerasllm.models.heads import Classifier
 
     backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
-    copy = Classifier.from_config({**model.get_config(), "backbone": backbone})
+    copy = Classifier(**{**model.get_config(), "backbone": backbone})
     copy.set_weights(model.get_weights())
     return copy
 

@@ -121,6 +121,6 @@ class Classifier(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """Rebuilds the architecture; the backbone may be given as a config or as a model."""
+        """Rebuilds the architecture, with new weights."""
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
         return cls(**{**config, "backbone": backbone})

@@ -69,11 +69,9 @@ def take_inventory(family: ModuleType, config: Mapping, checkpoint: Checkpoint, 
     _check_presence(needed, stored, source)
     check_shapes(needed, shapes, source=source)
     used = {spec.name for spec in needed}
-    unused = tuple(
-        sorted(
-            own for name, own in stored.items() if name not in used and not family.is_tied_copy(config, name)
-        )
-    )
+    if head == "masked_language":
+        used |= {name for name in stored if family.is_tied_copy(config, name)}
+    unused = tuple(sorted(own for name, own in stored.items() if name not in used))
     return Inventory(stored, head, num_classes, unused, missing)
 
 
@@ -91,7 +89,7 @@ def log_inventory(inventory: Inventory, family: ModuleType, *, source: str) -> N
             _count(inventory.unused, "tensor is", "tensors are"),
             ", ".join(inventory.unused),
         )
-    if inventory.missing:
+    if inventory.missing and inventory.head != "mean_pooled_classifier":
         logger.info(
             "In `%s`, %s missing, and would be newly initialised if used: %s.",
             source,

@@ -198,7 +198,7 @@ def head_kind(config: Mapping, names: Collection[str]) -> str | None:
         return "mean_pooled_classifier"
     if architecture == "BertForSequenceClassification":
         return "pooled_classifier"
-    if "cls.predictions.transform.dense.weight" in names:
+    if all(spec.name in names for spec in head_tensors(config, "masked_language")):
         return "masked_language"
     return None
 
@@ -208,12 +208,13 @@ def head_tensors(config: Mapping, kind: str, num_classes: int = 0) -> list[Tenso
     dim, vocabulary = setting(config, "hidden_size"), setting(config, "vocab_size")
     if kind == "masked_language":
         tied = config.get("tie_word_embeddings", True)
-        decoder = "embeddings.word_embeddings.weight" if tied else "cls.predictions.decoder.weight"
+        kernel = "embeddings.word_embeddings.weight" if tied else "cls.predictions.decoder.weight"
+        bias = "cls.predictions.bias" if tied else "cls.predictions.decoder.bias"
         return [
             *_dense("cls.predictions.transform.dense", dim, dim, "transform_dense"),
             *_norm("cls.predictions.transform.LayerNorm", dim, "transform_layer_norm"),
-            TensorSpec(decoder, (vocabulary, dim), "decoder/kernel", transposed=True),
-            TensorSpec("cls.predictions.bias", (vocabulary,), "decoder/bias"),
+            TensorSpec(kernel, (vocabulary, dim), "decoder/kernel", transposed=True),
+            TensorSpec(bias, (vocabulary,), "decoder/bias"),
         ]
     name = {"pooled_classifier": "classifier", "mean_pooled_classifier": "mean_pooled_classifier"}[kind]
     return _dense(name, dim, num_classes, "classifier")
@@ -221,9 +222,8 @@ def head_tensors(config: Mapping, kind: str, num_classes: int = 0) -> list[Tenso
 
 def is_tied_copy(config: Mapping, name: str) -> bool:
     """Whether a tensor repeats another that the masked-language head uses in its place."""
-    if name == "cls.predictions.decoder.weight":
-        return config.get("tie_word_embeddings", True)
-    return name == "cls.predictions.decoder.bias"
+    copies = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+    return name in copies and config.get("tie_word_embeddings", True)
 
 
 def _dense(name: str, inputs: int, outputs: int, path: str) -> list[TensorSpec]:
