@@ -189,7 +189,9 @@ def _plan(config: "RunConfig", prepared: Any, preset: Any) -> "Plan":
 
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
-    return steps.plan_run(encoded, steps.build_model(encoded, loaded), prepared, loaded)
+    return steps.plan_run(
+        encoded, steps.build_model(encoded, prepared.label_map.names, loaded), prepared, loaded
+    )
 
 
 def _train(
@@ -204,7 +206,7 @@ def _train(
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
     config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
-    model = steps.build_model(encoded, loaded)
+    model = steps.build_model(encoded, prepared.label_map.names, loaded)
     result = train_classifier(
         model, encoded.data, config.training, run=run, seed=config.seed, callbacks=callbacks
     )
@@ -228,10 +230,11 @@ def _train(
 
 
 def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:
-    from kerasllm.config.loading import dump_config
+    from kerasllm.config.defaults import default_output_dir
+    from kerasllm.config.dumping import dump_config
     from kerasllm.training.run_directory import RunDirectory
 
-    output_dir = config.output_dir or f"runs/{config.task}"
+    output_dir = config.output_dir or default_output_dir(config)
     if resume:
         return RunDirectory.reopen(output_dir)
     return RunDirectory.create(output_dir, dump_config(config))

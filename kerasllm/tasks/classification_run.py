@@ -1,7 +1,8 @@
 """The steps of a classification run, from prepared records to a finished classifier."""
 
-import hashlib
 import logging
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import keras
 import numpy as np
 
 from kerasllm.config.defaults import resolve
-from kerasllm.config.loading import dump_config, load_config
+from kerasllm.config.dumping import dump_config
+from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit
 from kerasllm.data.labels import LabelMap
@@ -20,7 +22,9 @@ from kerasllm.data.records import Records
 from kerasllm.errors import ConfigError, DataError
 from kerasllm.evaluation.report import write_report
 from kerasllm.models.builders import build_classifier, with_dtype_policy
-from kerasllm.models.precision import device_name, resolve_dtype_policy
+from kerasllm.models.heads import Classifier
+from kerasllm.models.labels import PROBLEM_TYPES
+from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
@@ -131,10 +135,18 @@ def record_inputs(
             "data_sha256": data,
             "seed": config.seed,
             "dtype_policy": config.training.dtype_policy,
-            "device": device_name(),
+            "device": _device(),
         }
     )
     return config
+
+
+def _device() -> str:
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
+    return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
 
 
 def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) -> None:
@@ -164,7 +176,7 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
         )
 
 
-def build_model(encoded: EncodedRun, preset: Preset) -> keras.Model:
+def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
     """The classifier to train: backbone, head, dropout and precision as configured."""
     config = encoded.config
     return build_classifier(
@@ -173,6 +185,8 @@ def build_model(encoded: EncodedRun, preset: Preset) -> keras.Model:
         pooling=config.model.pooling,
         dropout=config.model.dropout,
         dtype_policy=config.training.dtype_policy,
+        labels=labels,
+        problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
 
 
@@ -192,15 +206,15 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
 
 
 def finished_classifier(
-    model: keras.Model, encoded: EncodedRun, prepared: PreparedData, preset: Preset
+    model: Classifier, encoded: EncodedRun, prepared: PreparedData, preset: Preset
 ) -> TextClassifier:
     """The trained weights as a float32 task model: what predicts is what will be served."""
     return TextClassifier(
-        with_dtype_policy(model, preset, "float32"),
+        with_dtype_policy(model, "float32"),
         preset.tokenizer,
         label_map=prepared.label_map,
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,
-        pair="text_pair" in prepared.train.table.column_names,
+        pair=prepared.train.has_pairs,
         preset=str(preset.handle),
     )
 
@@ -248,32 +262,17 @@ def report_run(
 
 def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
     """Rows of the training data for the comparison at export; they are compared, never stored."""
-    table = prepared.train.table.slice(0, _PROBES)
-    texts = table["text"].to_pylist()
-    return list(zip(texts, table["text_pair"].to_pylist(), strict=True)) if pair else texts
+    records = prepared.train.take(range(min(_PROBES, prepared.train.num_rows)))
+    return list(zip(records.texts, records.text_pairs or [], strict=True)) if pair else records.texts
 
 
 def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
     """A hash of each split, so that a resumed run notices other data."""
     splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
-    return {name: _hash(records) for name, records in splits.items() if records is not None}
-
-
-def _hash(records: Records) -> str:
-    digest = hashlib.sha256()
-    for name in records.table.column_names:
-        for value in records.table[name].to_pylist():
-            digest.update(repr(value).encode("utf-8", "surrogatepass"))
-            digest.update(b"\x00")
-    return digest.hexdigest()
+    return {name: records.fingerprint for name, records in splits.items() if records is not None}
 
 
 def _encode(
     tokenizer: Tokenizer, records: Records, sequence_length: int | None
 ) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
-    columns = [
-        records.table[name].to_pylist()
-        for name in ("text", "text_pair")
-        if name in records.table.column_names
-    ]
-    return tokenizer.encode_with_segments(*columns, sequence_length=sequence_length)
+    return tokenizer.encode_with_segments(records.texts, records.text_pairs, sequence_length=sequence_length)

@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.data.labels import LabelMap
+from kerasllm.data.reading import read_records, stream_records
 from kerasllm.data.records import Records
-from kerasllm.data.tables import read_records, stream_records
 from kerasllm.errors import DataError, PresetError
 from kerasllm.evaluation.evaluator import Evaluation, evaluate_classification
 from kerasllm.export.saved_model import export_saved_model
 from kerasllm.export.signatures import ClassificationModule
-from kerasllm.models.builders import load_classifier, save_weights
+from kerasllm.models.builders import build_trained_classifier, load_classifier, save_weights
+from kerasllm.models.heads import Classifier
 from kerasllm.models.presets import Preset
 from kerasllm.serving.exported_model import ExportedModel
 from kerasllm.serving.results import Classification
@@ -56,7 +57,7 @@ class TextClassifier:
 
     def __init__(
         self,
-        keras_model: keras.Model,
+        keras_model: Classifier,
         tokenizer: Tokenizer,
         *,
         label_map: LabelMap,
@@ -177,7 +178,7 @@ class TextClassifier:
         """
 
         def write_files(folder: Path) -> None:
-            save_weights(self.keras_model, folder, labels=self.labels, multi_label=self.label_map.multi_label)
+            save_weights(self.keras_model, folder)
             self.tokenizer.save(folder)
 
         metadata = {
@@ -221,9 +222,10 @@ class TextClassifier:
                 f"`{preset.handle}` has no classification head. Fine-tune it with "
                 "`kerasllm.finetune(preset, train_data)`, or load a checkpoint that is a classifier."
             )
-        label_map = LabelMap(tuple(preset.labels), multi_label=preset.multi_label)
+        multi_label = preset.problem_type == "multi_label_classification"
+        label_map = LabelMap(tuple(preset.labels), multi_label=multi_label)
         return cls(
-            preset.classifier(),
+            build_trained_classifier(preset),
             preset.tokenizer,
             label_map=label_map,
             sequence_length=min(preset.max_sequence_length, 512),
@@ -319,12 +321,11 @@ class TextClassifier:
 
 
 def _rows(records: Records, *, pair: bool) -> list[Any]:
-    texts = records.table["text"].to_pylist()
     if not pair:
-        return texts
-    if "text_pair" not in records.table.column_names:
+        return records.texts
+    if records.text_pairs is None:
         raise DataError(
             f"{records.source} has one text a row, but this classifier takes pairs. Name the second column, "
             "e.g. `columns={'text_pair': 'hypothesis'}` or `-s data.columns.text_pair=hypothesis`."
         )
-    return list(zip(texts, records.table["text_pair"].to_pylist(), strict=True))
+    return list(zip(records.texts, records.text_pairs, strict=True))

@@ -106,20 +106,19 @@ def make_plan(
         truncated_share=truncated_share,
         num_parameters=total,
         num_trainable=trainable,
-        dtype_policy=model.dtype_policy.name,
-        memory_gib=_memory(total, trainable, len(longest) * width, width, layers, model.dtype_policy) / _GIB,
+        dtype_policy=config.dtype_policy,
+        memory_gib=_memory(total, trainable, len(longest) * width, width, layers, config.dtype_policy) / _GIB,
         first_loss=float(first_loss),
     )
 
 
-def _memory(total: int, trainable: int, tokens: int, width: int, layers: tuple, policy) -> int:
+def _memory(total: int, trainable: int, tokens: int, width: int, layers: tuple, policy: str) -> int:
     """Bytes of weights, gradients, two moments and activations.
 
     Activations follow Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198), equation 1, which is
     for 2-byte numbers: a layer keeps `tokens * hidden * (34 + 5 * heads * width / hidden)` bytes.
     """
     num_layers, hidden, heads = layers
-    size = keras.backend.standardize_dtype(policy.compute_dtype)
-    factor = 2 if size == "float32" else 1
+    factor = 2 if policy == "float32" else 1
     activations = num_layers * tokens * (34 * hidden + 5 * heads * width) * factor
     return 4 * total + 12 * trainable + activations

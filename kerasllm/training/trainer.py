@@ -66,22 +66,25 @@ class TrainingData:
 def compile_classifier(model: keras.Model, data: TrainingData, config: TrainingConfig) -> None:
     """Compiles the model with loss, optimizer and metrics of the config."""
     steps_per_epoch = num_batches_of(data.train, config.batch_size)
+    optimizer: keras.optimizers.Optimizer = build_optimizer(
+        model,
+        learning_rate=config.learning_rate,
+        num_steps=config.epochs * steps_per_epoch,
+        weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        schedule=config.schedule,
+        gradient_clip=config.gradient_clip,
+    )
+    if config.dtype_policy == "mixed_float16":
+        # Keras does this by itself only where the outermost model has the policy; ours has float32 logits.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
     model.compile(
-        optimizer=build_optimizer(
-            model,
-            learning_rate=config.learning_rate,
-            num_steps=config.epochs * steps_per_epoch,
-            weight_decay=config.weight_decay,
-            warmup=config.warmup,
-            schedule=config.schedule,
-            gradient_clip=config.gradient_clip,
-        ),
+        optimizer=optimizer,
         loss=classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing),
         metrics=classification_metrics(data.num_classes, multi_label=data.multi_label),
         jit_compile=False,  # each batch width would compile anew
     )
-    # mixed_float16 puts a loss scale around the optimizer, with variables of its own.
-    model.optimizer.build(model.trainable_variables)
 
 
 def train_classifier(
@@ -155,6 +158,7 @@ def _fit(model, data, config, *, run, checkpoints, state, seed, callbacks) -> No
             epochs=config.epochs,
             initial_epoch=state.epoch,
             steps_per_epoch=steps_per_epoch,
+            shuffle=False,  # the batches come in the order of the seed
             validation_data=validation,
             callbacks=[*ours, *callbacks],
             verbose=0,
