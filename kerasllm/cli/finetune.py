@@ -33,7 +33,9 @@ def command(config: str, overrides: tuple[str, ...], dry_run: bool, resume: bool
     from kerasllm.cli.screens import show_plan, show_run, summarize_run
 
     result = finetune_from_config(checked, resume=resume, dry_run=dry_run)
-    if dry_run:
+    from kerasllm.training.plan import Plan
+
+    if isinstance(result, Plan):
         show_plan(result)
     else:
         show_run(summarize_run(result))

@@ -40,7 +40,7 @@ def columns_of(overrides: Sequence[str]) -> dict[str, str] | None:
     others = [item for item in overrides if "=" in item and not item.strip().startswith("data.columns")]
     if others:
         raise ConfigError(
-            f"`-s {others[0]}` has no effect here: only columns can be mapped, e.g. `-s data.columns.text=review`."
+            f"`-s {others[0]}` has no effect here: only columns can be mapped, "
+            "e.g. `-s data.columns.text=review`."
         )
-    columns = load_data_config(overrides).columns
-    return None if columns is None else {str(role): name for role, name in columns.items()}
+    return load_data_config(overrides).columns

@@ -3,7 +3,6 @@
 import click
 
 from kerasllm.cli.commands import Command
-from kerasllm.cli.terminal import write_json
 
 __all__ = ["command"]
 

@@ -20,8 +20,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    doubtful = text.lower() == "none" or re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", text)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if doubtful else None)
+    if not text.isprintable():
+        style = '"'  # escapes; PyYAML's other styles lose U+0085 and other line ends
+    elif text.lower() == "none" or re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", text):
+        style = "'"
+    else:
+        style = None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)

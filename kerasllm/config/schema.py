@@ -4,7 +4,7 @@ Fields whose default is `None` are derived from the data or the checkpoint by th
 `kerasllm.config.defaults` and written out in the run's `config.yaml`.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,7 +19,10 @@ __all__ = [
 ]
 
 Task = Literal["text_classification"]
-Role = Literal["text", "text_pair", "label"]
+if TYPE_CHECKING:  # a mapping with such keys is then a mapping of text, too
+    Role = str
+else:
+    Role = Literal["text", "text_pair", "label"]
 CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]

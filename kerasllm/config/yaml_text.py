@@ -14,6 +14,7 @@ from kerasllm.config.fields import Path, dotted
 __all__ = ["Document", "Written", "parse_yaml"]
 
 _MAX_VALUES = 100_000  # anchors can make a small file expand without end
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,8 @@ def _read(node: yaml.Node, path: Path, document: Document, loader: yaml.SafeLoad
     document.lines.setdefault(path, line)
     if len(document.lines) > _MAX_VALUES:
         raise yaml.YAMLError(f"it has more than {_MAX_VALUES:,} values")
+    if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+        raise yaml.MarkedYAMLError(problem=f"the tag {node.tag} is not allowed", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
         return _read_mapping(node, path, document, loader)
     if isinstance(node, yaml.SequenceNode):
