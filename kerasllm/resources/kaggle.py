@@ -1,7 +1,11 @@
 """`kaggle://OWNER/MODEL/FRAMEWORK/VARIATION/VERSION`: where KerasHub's own presets live."""
 
+import contextlib
+import logging
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,10 +57,24 @@ def _download(model: str, directory: Path) -> None:
     from kagglehub.config import get_kaggle_credentials
 
     try:
-        kagglehub.model_download(model, output_dir=str(directory), force_download=True)
+        with _stdout_is_for_results():
+            kagglehub.model_download(model, output_dir=str(directory), force_download=True)
     except Exception as error:
         raise _explained(error, model, bool(get_kaggle_credentials())) from error
     shutil.rmtree(directory / ".complete", ignore_errors=True)  # a note of kagglehub to itself
+
+
+@contextlib.contextmanager
+def _stdout_is_for_results() -> Iterator[None]:
+    """Keeps what kagglehub logs and prints to stdout off it."""
+    log = logging.getLogger("kagglehub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _explained(error: Exception, model: str, logged_in: bool) -> Exception:
