@@ -78,7 +78,7 @@ def finetune(
     """
     from kerasllm.config.loading import load_config
 
-    settings = {
+    settings: dict[str, Any] = {
         "task": task,
         "output_dir": None if output_dir is None else os.fspath(output_dir),
         "seed": seed,
@@ -158,7 +158,7 @@ def load(path: str | os.PathLike[str]) -> "TextClassifier":
 
     if directory is not None:
         return TextClassifier.load(directory)
-    return TextClassifier.from_preset(Preset.load(path))
+    return TextClassifier.from_preset(Preset.load(str(path)))
 
 
 def _run(
@@ -243,7 +243,7 @@ def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:
 def _loaded(preset: Any) -> "Preset":
     from kerasllm.models.presets import Preset
 
-    return preset if isinstance(preset, Preset) else Preset.load(preset)
+    return preset if isinstance(preset, Preset) else Preset.load(str(preset))
 
 
 def _merged(config: Any, preset: Any, settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Batches of token ids: encoded once, grouped by length, in an order that the seed alone decides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -170,7 +170,7 @@ def num_batches_of(texts: EncodedTexts, batch_size: int) -> int:
     return -(-texts.num_texts // batch_size)
 
 
-def _dataset(generate, texts: EncodedTexts) -> "tf.data.Dataset":
+def _dataset(generate: Callable[[], Iterator[tuple]], texts: EncodedTexts) -> "tf.data.Dataset":
     import tensorflow as tf
 
     ids = tf.TensorSpec([None, None], tf.int32)

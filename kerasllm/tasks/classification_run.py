@@ -64,12 +64,13 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
     lengths = np.fromiter(map(len, encoded[0]), dtype=np.int64)
     config = resolve(
         config,
-        token_lengths=lengths,
+        token_lengths=lengths.tolist(),
         max_sequence_length=preset.max_sequence_length,
-        num_rows=prepared.train.num_rows,
+        labels=label_map.names,
+        pooling=preset.default_pooling,
         dtype_policy=resolve_dtype_policy(config.training.dtype_policy),
     )
-    sequence_length = config.data.sequence_length
+    sequence_length = config.data.sequence_length or preset.max_sequence_length
     if lengths.max() > sequence_length:
         encoded = _encode(tokenizer, prepared.train, sequence_length)
     targets = label_map.encode(prepared.train)
@@ -244,7 +245,6 @@ def report_run(
     """Writes `report.html`."""
     if not config.evaluation.report or classifier.evaluation is None:
         return
-    splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
     tokenizer = classifier.tokenizer
     write_report(
         run.path / "report.html",
@@ -252,9 +252,11 @@ def report_run(
         evaluation=classifier.evaluation,
         history=classifier.history,
         data_report=audit(
-            {name: records for name, records in splits.items() if records is not None},
-            encode=lambda texts, pairs: tokenizer.encode(texts, pairs),
+            prepared.by_split,
+            encode=tokenizer.encode,
             sequence_length=classifier.sequence_length,
+            unknown_id=tokenizer.unknown_id,
+            special_ids=tokenizer.special_ids.values(),
         ).to_dict(),
         config=config.model_dump(mode="json"),
     )
@@ -268,8 +270,7 @@ def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
 
 def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
     """A hash of each split, so that a resumed run notices other data."""
-    splits = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
-    return {name: records.fingerprint for name, records in splits.items() if records is not None}
+    return {name: records.fingerprint for name, records in prepared.by_split.items()}
 
 
 def _encode(

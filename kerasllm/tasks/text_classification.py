@@ -115,7 +115,7 @@ class TextClassifier:
         return np.concatenate(found)
 
     def predict_file(
-        self, path: str | os.PathLike[str], *, columns: dict[str, str] | None = None, batch_size: int = 256
+        self, path: str | Path, *, columns: dict[str, str] | None = None, batch_size: int = 256
     ) -> Iterator[dict[str, Any]]:
         """Classifies the rows of a file of any size, holding only one batch in memory.
 
@@ -137,14 +137,23 @@ class TextClassifier:
     # Evaluate ------------------------------------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, *, columns: dict[str, str] | None = None, confidence: float = 0.95, seed: int = 0
+        self,
+        data: Any,
+        *,
+        columns: dict[str, str] | None = None,
+        batch_size: int = _ROWS_A_CALL,
+        confidence: float = 0.95,
+        num_bootstrap: int = 1000,
+        seed: int = 0,
     ) -> Evaluation:
         """Measures the classifier on labelled data.
 
         Args:
             data: Anything that `finetune` takes as training data.
             columns: Which columns are `text`, `text_pair` and `label`; found by name when left out.
+            batch_size: Texts a forward pass. Defaults to 256.
             confidence: Of the bootstrap intervals. Defaults to 0.95.
+            num_bootstrap: Resamplings behind each interval. Defaults to 1000.
             seed: Of the bootstrap. Defaults to 0.
 
         Returns:
@@ -157,10 +166,11 @@ class TextClassifier:
         rows = _rows(records, pair=self.pair)
         return evaluate_classification(
             self.label_map.encode(records),
-            self.scores(rows),
+            self.scores(rows, batch_size=batch_size),
             labels=self.labels,
             multi_label=self.label_map.multi_label,
             confidence=confidence,
+            num_bootstrap=num_bootstrap,
             seed=seed,
             texts=[" | ".join(row) for row in rows] if self.pair else rows,
         )

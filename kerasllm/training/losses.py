@@ -1,5 +1,7 @@
 """Losses for classification, on logits, in float32."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,7 +21,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
     Source: Szegedy et al., 2016 (https://arxiv.org/abs/1512.00567).
     """
 
-    def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs):
+    def __init__(self, label_smoothing: float = 0.0, name: str = "crossentropy", **kwargs: Any):
         super().__init__(name=name, reduction="mean_with_sample_weight", **kwargs)
         self.label_smoothing = label_smoothing
 

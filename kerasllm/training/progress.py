@@ -95,7 +95,7 @@ class ProgressBar(keras.callbacks.Callback):
             bars.TextColumn("{task.fields[logs]}"),
             console=Console(stderr=True),
         )
-        self._task: int | None = None
+        self._task = bars.TaskID(0)
 
     def on_train_begin(self, logs=None):
         """Shows the bar."""

@@ -136,7 +136,17 @@ def train_classifier(
     return TrainingResult(state, interrupted)
 
 
-def _fit(model, data, config, *, run, checkpoints, state, seed, callbacks) -> None:
+def _fit(
+    model: keras.Model,
+    data: TrainingData,
+    config: TrainingConfig,
+    *,
+    run: RunDirectory,
+    checkpoints: Checkpoints,
+    state: RunState,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
     steps_per_epoch = num_batches_of(data.train, config.batch_size)
     bar = progress(num_epochs=config.epochs, steps_per_epoch=steps_per_epoch)
     ours = [
