@@ -84,5 +84,11 @@ def _token_counting(config: DataConfig, preset: str | None) -> dict[str, Any]:
 
     loaded = Preset.load(preset)
     tokenizer = loaded.tokenizer
-    lengths = {"sequence_length": config.sequence_length or loaded.max_sequence_length}
-    return {"encode": tokenizer.encode, "special_ids": tokenizer.special_ids.values(), **lengths}
+    special = dict(tokenizer.special_ids)
+    unknown = next((special.pop(name) for name in ("[UNK]", "<unk>") if name in special), None)
+    return {
+        "encode": tokenizer.encode,
+        "sequence_length": config.sequence_length or loaded.max_sequence_length,
+        "unknown_id": unknown,
+        "special_ids": special.values(),
+    }

@@ -80,8 +80,7 @@ def show_run(summary: RunSummary) -> None:
     if summary.metrics:
         rows.append(("Report", str(Path(summary.run_directory) / "report.html")))
     rows.append(("Export", summary.export_directory or "none (`export.path` is not set)"))
-    for warning in summary.warnings:
-        rows.append(("Warning", warning))
+    rows.extend(("Warning", warning) for warning in summary.warnings)
     _show(rows, next_commands(summary))
 
 

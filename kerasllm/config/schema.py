@@ -94,7 +94,7 @@ class DataConfig(Section):
     )
     max_rows: Count | None = Field(
         default=None,
-        description="At most this many rows of each file are used, to try things out; none for all.",
+        description="At most this many rows of each split, drawn by the seed; none for all.",
     )
 
     @model_validator(mode="after")
@@ -102,6 +102,16 @@ class DataConfig(Section):
         if isinstance(self.labels, list) and len(set(self.labels)) < len(self.labels):
             twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise ValueError(f"`data.labels` names {twice} more than once; name each class once")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_left_to_train_on(self) -> "DataConfig":
+        fractions = [part for part in (self.validation, self.test) if isinstance(part, float)]
+        if sum(fractions) >= 1:
+            raise ValueError(
+                f"`data.validation` and `data.test` together take {sum(fractions):.0%} of the training rows; "
+                "leave some to train on"
+            )
         return self
 
 

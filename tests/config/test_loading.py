@@ -177,6 +177,10 @@ def test_python_keys_that_are_no_text_are_named():
             r"`data.labels` names \['a'\] more than once; name each class once.",
         ),
         (
+            {"data": {"validation": 0.5, "test": 0.5}},
+            "`data.validation` and `data.test` together take 100% of the training rows; leave some to train on.",
+        ),
+        (
             {"data": {"validation": None}, "training": {"patience": 1}},
             r"`training.patience` needs validation rows to watch, but `data.validation` is none; set",
         ),
