@@ -1,4 +1,4 @@
-"""Serve an exported model over REST and gRPC, and ask it from Python; imports TensorFlow only where needed."""
+"""Serve an exported model over REST and gRPC, and ask it from Python; TensorFlow is imported where needed."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -132,8 +132,8 @@ class _Column:
                 if not _is_list(part):
                     if level != rank:
                         raise _invalid(
-                            f"JSON Value: {_text(part)} found at incorrect level: {level + 1} in the JSON DOM. "
-                            f"Expected at level: {rank}"
+                            f"JSON Value: {_text(part)} found at incorrect level: {level + 1} in the JSON "
+                            f"DOM. Expected at level: {rank}"
                         )
                     self.values.append(_leaf(part, self.kind))
                     continue

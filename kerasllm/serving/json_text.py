@@ -57,12 +57,12 @@ def _decimals(values: np.ndarray) -> list[bytes]:
     single = values.dtype == np.float32
     smallest = np.finfo(values.dtype).tiny
     flushed = np.where(np.abs(values) < smallest, np.copysign(values.dtype.type(0), values), values)
-    texts = ["%g" % value for value in flushed.tolist()]
+    texts = [format(value, "g") for value in flushed.tolist()]
     with np.errstate(over="ignore"):
         same = np.array([float(text) for text in texts]).astype(values.dtype) == flushed
-    precise = "%.9g" if single else "%.17g"
+    precise = ".9g" if single else ".17g"
     return [
-        _finish(text if kept else precise % value)
+        _finish(text if kept else format(value, precise))
         for text, kept, value in zip(texts, same.tolist(), flushed.tolist(), strict=True)
     ]
 

@@ -24,9 +24,8 @@ _BAD_SURROGATE = "The surrogate pair in string is invalid."
 _BAD_HEX = "Incorrect hex digit after \\u escape in string."
 
 # What the parser waits for, and what it says when it gets something else.
-_START, _FIRST_NAME, _COLON, _MEMBER, _AFTER_MEMBER, _NAME, _FIRST_ELEMENT, _AFTER_ELEMENT, _ELEMENT = range(
-    9
-)
+_START, _FIRST_NAME, _COLON, _MEMBER, _AFTER_MEMBER, _NAME = range(6)
+_FIRST_ELEMENT, _AFTER_ELEMENT, _ELEMENT = range(6, 9)
 _EXPECTED = {
     _START: _EMPTY,
     _FIRST_NAME: _MISSING_NAME,

@@ -68,7 +68,7 @@ def parse_path(method: str, path: str) -> ModelPath | None:
 
 
 def _decoded(text: str) -> str:
-    return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 _NEVER = re.compile(r"(?!)")

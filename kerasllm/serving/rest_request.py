@@ -102,7 +102,7 @@ class PredictBody:
 
 
 def _plain_document(body: bytes) -> dict[str, Any] | None:
-    """Returns the body as Python's `json` reads it, or `None` where that might not be what the server reads."""
+    """Returns the body as Python's `json` reads it, or `None` where the server might read it otherwise."""
     if _SUSPECT.search(body) and (b"\\\\u" in body or _SUSPECT.search(_PAIR.sub(b"", body))):
         return None
     try:

@@ -1,0 +1,1 @@
+"""The embedded server: TensorFlow Serving's REST and gRPC protocol in this process."""
