@@ -229,7 +229,7 @@ def _check_arguments(
         problems.append(f"`num_classes` is {num_classes!r}, but must be a positive integer")
     for name, value, known in (("pooling", pooling, POOLINGS), ("problem_type", problem_type, PROBLEM_TYPES)):
         if value not in known:
-            close = difflib.get_close_matches(str(value), known, n=1)
+            close = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             problems.append(f"`{name}` is {value!r}, but must be one of {', '.join(map(repr, known))}{hint}")
     if dropout is not None and not 0 <= dropout < 1:

@@ -63,7 +63,7 @@ def read_problem_type(config: Mapping, num_classes: int, *, source: str) -> str:
     if stated is None:
         return "regression" if num_classes == 1 else "single_label_classification"
     if stated not in PROBLEM_TYPES:
-        close = difflib.get_close_matches(str(stated), PROBLEM_TYPES, n=1)
+        close = difflib.get_close_matches(str(stated), PROBLEM_TYPES, n=1, cutoff=0.4)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         raise PresetError(
             f"`problem_type` in the `config.json` of `{source}` is {stated!r}, but must be one of "

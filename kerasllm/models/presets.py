@@ -31,7 +31,7 @@ class Preset:
     Attributes:
         handle: What was given to `load`.
         path: The local directory.
-        config: Its `config.json`.
+        config: Its `config.json`, completed with the family's defaults.
         family: The module of `kerasllm.models.families` that knows this architecture.
         head: Kind of the trained head: `"pooled_classifier"`, `"mean_pooled_classifier"`,
             `"masked_language"`, or `None`.
@@ -47,8 +47,9 @@ class Preset:
     def __init__(self, handle: str, path: Path):
         self.handle = handle
         self.path = path
-        self.config = _read_json(path / "config.json")
-        self.family = find_family(self.config, source=handle)
+        config = _read_json(path / "config.json")
+        self.family = find_family(config, source=handle)
+        self.config = self.family.with_defaults(config)
         self._checkpoint = Checkpoint(path)
         inventory = take_inventory(self.family, self.config, self._checkpoint, source=handle)
         self._stored = inventory.stored

@@ -3,6 +3,7 @@
 `FAMILIES` maps the `model_type` of a `config.json` to the module that knows it. Such a module has
 
 - `check_config(config) -> list[str]`: what about this config cannot be computed exactly;
+- `with_defaults(config)`, `setting(config, name)`: what a config leaves out;
 - `canonical_name(name)`: a tensor's name in today's spelling, without a head model's prefix;
 - `backbone_tensors(config)` and `pooler_tensors(config)`: the tensors and where they go;
 - `head_kind(config, names)`, `head_tensors(config, kind, shapes)`: the trained head, if any;

@@ -59,6 +59,11 @@ def setting(config: Mapping, name: str) -> Any:
     return _DEFAULTS[name] if value is None else value
 
 
+def with_defaults(config: Mapping) -> dict:
+    """Gives the config with what it leaves out, as transformers would fill it in."""
+    return {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+
+
 def head_dropout(config: Mapping) -> float:
     """Gives the dropout rate of a classification head."""
     rate = config.get("classifier_dropout")
