@@ -14,19 +14,11 @@ from click.testing import CliRunner
 
 from kerasllm.cli import commands
 from kerasllm.cli.commands import Command, LazyGroup
-from kerasllm.cli.main import COMMANDS, command
+from kerasllm.cli.main import COMMANDS
 from kerasllm.errors import DataError, KerasLLMError
 
 RAISE = "from kerasllm.errors import DataError; raise DataError"
 KERASLLM = [sys.executable, "-m", "kerasllm.cli"]
-
-
-@pytest.fixture
-def run():
-    def invoke(*arguments, **kwargs):
-        return CliRunner().invoke(command, list(arguments), prog_name="kerasllm", **kwargs)
-
-    return invoke
 
 
 def test_help_lists_every_command_with_what_it_does(run):
@@ -144,7 +136,7 @@ def test_ctrl_c_says_how_to_go_on_where_the_library_knows(group):
 
 def test_messages_of_the_library_go_to_stderr_and_only_while_a_command_runs(group):
     code = (
-        "log = __import__('logging').getLogger('kerasllm.data'); log.info('reading'); log.warning('odd\\x07')"
+        "log = __import__('logging').getLogger('kerasllm.data'); log.info('reads'); log.warning('odd\\x07')"
     )
     result = CliRunner().invoke(group, ["do", code])
     assert result.stdout == ""
