@@ -140,6 +140,10 @@ STEPS: dict[str, Callable[[Records], tuple[Records, StepReport]]] = {
 }
 
 
+# The steps that change texts and keep every row.
+TEXT_STEPS = ("strip", "unicode_nfc", "html_entities", "control_characters")
+
+
 def empty_rows(records: Records) -> list[int]:
     """Finds the rows of which a text is empty or nothing but white space."""
     return [row for row, key in enumerate(records.keys) if not all(text.strip() for text in key)]

@@ -133,7 +133,7 @@ def _missing(
         examples[role] = best
         left = [name for name in left if name != best]
     python = ", ".join(f"{role!r}: {column!r}" for role, column in examples.items())
-    shell = " ".join(f"-s data.columns.{role}={shlex.quote(column)}" for role, column in examples.items())
+    shell = " ".join(f"-s data.columns.{role}={_shell(column)}" for role, column in examples.items())
     known = _LABEL_NAMES if missing == ["label"] else _TEXT_NAMES
     matches = [name for name in names if name.strip().lower() in known]
     several = f" Several could be meant: {matches}." if len(matches) > 1 else ""
@@ -144,7 +144,12 @@ def _missing(
 
 
 def _example(role: str, column: str) -> str:
-    return f"`columns={{{role!r}: {column!r}}}` or `-s data.columns.{role}={shlex.quote(column)}`"
+    return f"`columns={{{role!r}: {column!r}}}` or `-s data.columns.{role}={_shell(column)}`"
+
+
+def _shell(column: str) -> str:
+    """Quotes a column for the shell; one that a terminal would obey is left for the user to write."""
+    return shlex.quote(column) if column.isprintable() and len(column) <= 40 else "COLUMN"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -64,7 +64,8 @@ class _BoundedStream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self._inner.read(len(buffer))
+            # One read at a time: what came before the damage is given, so that its lines can be counted.
+            data = self._inner.read1(len(buffer))
         except _DAMAGE as error:
             cut_off = isinstance(error, EOFError)
             what = "incomplete" if cut_off else f"corrupt ({error})"

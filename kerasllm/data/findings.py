@@ -70,7 +70,8 @@ def _token_warnings(split: str, tokens: dict[str, Any] | None) -> list[str]:
     if (tokens["truncated_share"] or 0) > _MAX_TRUNCATED:
         warnings.append(
             f"{split}: {tokens['truncated_share']:.0%} of rows are truncated at "
-            f"{tokens['sequence_length']} tokens (p95 = {tokens['lengths']['p95']:.0f}); a larger `sequence_length` sees more of them."
+            f"{tokens['sequence_length']} tokens (p95 = {tokens['lengths']['p95']:.0f}); "
+            "a larger `sequence_length` sees more of them."
         )
     if (tokens["unknown_share"] or 0) > _MAX_UNKNOWN:
         warnings.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasllm.config.schema import DataConfig
-from kerasllm.data.cleaning import CleaningReport, check_no_empty, clean, drop_empty
+from kerasllm.data.cleaning import TEXT_STEPS, CleaningReport, check_no_empty, clean, drop_empty
 from kerasllm.data.findings import label_warnings
 from kerasllm.data.labels import LabelMap, check_held_out_labels, label_counts, select_labels
 from kerasllm.data.leaks import LeakReport, remove_leaks
@@ -79,6 +79,7 @@ def prepare(
     parts = _read(config, task, sources, warnings)
     parts = {name: _sample(records, config.max_rows, seed) for name, records in parts.items()}
     parts, names = _select_labels(config, parts, warnings)
+    LabelMap.fit(parts["train"], names=names)  # raises for labels that no split can make good
     parts = _split(parts, sources, seed)
     parts = _drop_empty_held_out(config, parts, warnings)
     parts["train"], cleaning = clean(parts["train"], config.cleaning)
@@ -207,7 +208,10 @@ def _drop_empty_held_out(
 def _remove_leaks(
     config: DataConfig, parts: dict[str, Records], warnings: list[str]
 ) -> tuple[Records, LeakReport]:
-    train, report = remove_leaks(parts["train"], _held_out(parts), remove=config.remove_leaks)
+    # Texts are the same where cleaning makes them the same; the held-out rows themselves stay as they are.
+    steps = [step for step in config.cleaning if step in TEXT_STEPS]
+    compared = {name: clean(records, steps)[0] for name, records in _held_out(parts).items()}
+    train, report = remove_leaks(parts["train"], compared, remove=config.remove_leaks)
     warnings.extend(f"{leak}." for leak in report.leaks)
     if report.num_removed:
         warnings.append(f"Removed {plural(report.num_removed, 'training row')} whose text is held out, too.")

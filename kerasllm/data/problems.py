@@ -97,8 +97,9 @@ class Problems:
         labels_only = not self._whole and all(found.is_label for found in self._kinds.values())
         head = f"`{self.origin.name}` cannot be used: " + (lines[0] if len(lines) == 1 else "")
         body = "" if len(lines) == 1 else "".join(f"\n  - {line}" for line in lines) + "\n"
-        message = head.rstrip() + body + ("" if body or lines[0].endswith(".") else ".")
-        return (LabelError if labels_only else DataError)(f"{message} {remedy.strip()}".strip())
+        end = "" if body else " " if lines[0].endswith(".") else ". "
+        message = head.rstrip() + body + end + remedy.strip()
+        return (LabelError if labels_only else DataError)(message.rstrip())
 
     def _line(self, kind: str, found: _Kind) -> str:
         return f"{kind} in {plural(found.count, found.noun)} ({self._places(found)})"

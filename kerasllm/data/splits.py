@@ -58,7 +58,8 @@ def split_records(
     if not held_out:
         raise DataError(
             f"`{records.source}` cannot be split: a share of {fraction:g} of "
-            f"{plural(records.num_rows, 'row')} with different texts is no row. Give more rows, a larger share, or files."
+            f"{plural(records.num_rows, 'row')} with different texts is no row. "
+            "Give more rows, a larger share, or files."
         )
     rows = range(records.num_rows)
     return (
@@ -91,8 +92,8 @@ def check_splittable(records: Records, *, num_parts: int) -> None:
         more = f" and {len(rare) - 5:,} more" if len(rare) > 5 else ""
         raise LabelError(
             f"`{records.source}` has labels with fewer than {num_parts} different texts: {listed}{more}. "
-            f"A split that keeps the share of each label needs {num_parts}. Add rows, leave the label out with "
-            "`labels=[…]` and `other_labels='drop'`, or give validation and test as files."
+            f"A split that keeps the share of each label needs {num_parts}. Add rows, leave the label out "
+            "with `labels=[…]` and `other_labels='drop'`, or give validation and test as files."
         )
 
 
