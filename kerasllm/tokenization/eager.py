@@ -8,7 +8,7 @@ import tokenizers
 
 from kerasllm.errors import TokenizerError
 
-__all__ = ["EagerTokenizer"]
+__all__ = ["EagerTokenizer", "explain_texts"]
 
 
 class EagerTokenizer:
@@ -62,8 +62,8 @@ class EagerTokenizer:
             try:
                 return list(run(inputs))
             except TypeError as error:
-                _explain_texts(texts, "texts")
-                _explain_texts(pairs or [], "pairs")
+                explain_texts(texts, "texts")
+                explain_texts(pairs or [], "pairs")
                 raise TokenizerError(f"the texts cannot be tokenized: {error}") from error
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
@@ -97,7 +97,8 @@ def _inputs(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
     return list(zip(texts, pairs, strict=True))
 
 
-def _explain_texts(texts: Sequence[str], name: str) -> None:
+def explain_texts(texts: Sequence[str], name: str) -> None:
+    """Raises a `TokenizerError` for the first text that cannot be tokenized, if there is one."""
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TokenizerError(

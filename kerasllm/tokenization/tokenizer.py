@@ -5,14 +5,20 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.errors import TokenizerError
 from kerasllm.resources.atomic import atomic_write
 from kerasllm.resources.resolve import resolve
-from kerasllm.tokenization.eager import EagerTokenizer
+from kerasllm.tokenization.eager import EagerTokenizer, explain_texts
+from kerasllm.tokenization.probes import check_graph
 from kerasllm.tokenization.sources import read_source
 from kerasllm.tokenization.spec import Specification, parse_specification
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from kerasllm.tokenization.graph.pipeline import GraphTokenizer
 
 __all__ = ["Tokenizer"]
 
@@ -139,6 +145,68 @@ class Tokenizer:
         """
         return [e.offsets for e in self._eager.encode(texts, None, sequence_length=None, offsets=True)]
 
+    def graph_encode(
+        self, texts: Any, pairs: Any = None, *, sequence_length: int | None = None
+    ) -> "tf.RaggedTensor":
+        """`encode` as TensorFlow operations, for `tf.data` and SavedModels: the same ids.
+
+        Bytes that are not UTF-8 are read as U+FFFD. Attach `trackable` to the object that is exported.
+
+        Args:
+            texts: string[batch], or a list of strings.
+            pairs: string[batch], the second text of every pair. Defaults to `None`.
+            sequence_length: As in `encode`.
+
+        Returns:
+            Token ids int32[batch, None].
+
+        Raises:
+            TokenizerError: If the texts are not one-dimensional, or as in `encode`.
+
+        Example:
+        >>> dataset.map(lambda texts: tokenizer.graph_encode(texts, sequence_length=128))
+        """
+        return self._graph_encode(texts, pairs, sequence_length, segments=False)[0]
+
+    def graph_encode_with_segments(
+        self, texts: Any, pairs: Any = None, *, sequence_length: int | None = None
+    ) -> "tuple[tf.RaggedTensor, tf.RaggedTensor]":
+        """Like `graph_encode`, with the segment (0 or 1) of every token as a second ragged tensor."""
+        return self._graph_encode(texts, pairs, sequence_length, segments=True)
+
+    def graph_decode(self, token_ids: "tf.RaggedTensor", skip_special_tokens: bool = True) -> Any:
+        """`decode` as TensorFlow operations: texts string[batch] of token ids [batch, None].
+
+        Ids that are no token are left out, as the `tokenizers` library does.
+        """
+        return self.trackable.decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def _graph_encode(self, texts: Any, pairs: Any, sequence_length: int | None, *, segments: bool) -> Any:
+        self._check_length(sequence_length, pair=pairs is not None)
+        return self.trackable.encode(
+            _string_vector(texts, "texts"),
+            None if pairs is None else _string_vector(pairs, "pairs"),
+            sequence_length=sequence_length,
+            segments=segments,
+        )
+
+    @property
+    def trackable(self) -> "GraphTokenizer":
+        """The `tf.Module` that owns the tables of the graph; made when it is first needed."""
+        if self._graph is None:
+            from kerasllm.tokenization.graph.pipeline import GraphTokenizer
+
+            self._graph = GraphTokenizer(self._specification)
+        return self._graph
+
+    def check_graph(self) -> None:
+        """Compares eager and graph on a few hundred awkward texts; takes less than a second.
+
+        Raises:
+            TokenizerError: If they differ; shows the text and both answers.
+        """
+        check_graph(self)
+
     @property
     def json(self) -> str:
         """The `tokenizer.json`, to the byte."""
@@ -189,3 +257,17 @@ class Tokenizer:
                 f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} "
                 f"special tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
             )
+
+
+def _string_vector(texts: Any, name: str) -> Any:
+    import tensorflow as tf
+
+    if isinstance(texts, list | tuple):
+        explain_texts(texts, name)
+        texts = tf.constant(texts, tf.string, shape=[len(texts)])
+    if texts.dtype != tf.string or texts.shape.rank != 1:
+        raise TokenizerError(
+            f"`{name}` has the dtype {texts.dtype.name} and the shape {texts.shape}, expected strings of "
+            "shape (batch,). Flatten other shapes first, e.g. `tf.reshape(texts, [-1])`."
+        )
+    return texts
