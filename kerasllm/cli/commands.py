@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from kerasllm.cli.quiet import hide_startup_notes
 from kerasllm.cli.terminal import printable
 from kerasllm.errors import KerasLLMError
 
@@ -129,8 +130,9 @@ def _stop(sentence: str, code: int) -> NoReturn:
 
 
 def _prepare(ctx: click.Context) -> None:
-    """Sends the library's messages to stderr, and keeps TensorFlow's start-up notes out of them."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Sends the library's messages to stderr, and keeps TensorFlow's notes out of them."""
+    if not ctx.meta.get(_DEBUG):
+        hide_startup_notes()
     log = logging.getLogger("kerasllm")
     handler = _Echo()
     log.addHandler(handler)
