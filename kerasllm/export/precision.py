@@ -1,0 +1,55 @@
+"""The same Keras model in another precision."""
+
+from typing import TYPE_CHECKING, Any
+
+from kerasllm.errors import ExportError
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["DTYPES", "to_dtype"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
+    """Returns the model with weights and computation in one precision.
+
+    Args:
+        model: Functional Keras model.
+        dtype: `"float32"`, `"bfloat16"` or `"float16"`.
+
+    Returns:
+        The model itself where it has that precision throughout. Otherwise a twin; weights that have the
+        precision already, as the float32 weights of a model trained in mixed precision, are shared with
+        it, not copied: training the model on trains the twin.
+
+    Raises:
+        ExportError: If the precision is unknown, or the model cannot be rebuilt from its config.
+    """
+    import keras
+
+    if dtype not in DTYPES:
+        raise ExportError(f"The weights cannot be exported as {dtype!r}; choose one of {list(DTYPES)}.")
+    layers = [layer for layer in model._flatten_layers() if layer.weights]
+    if all(layer.dtype_policy.name == dtype for layer in layers if not isinstance(layer, keras.Model)):
+        return model
+    twin = keras.models.clone_model(model, clone_function=lambda layer: _with_policy(layer, dtype))
+    if [weight.shape for weight in twin.weights] != [weight.shape for weight in model.weights]:
+        raise ExportError(
+            f"The model cannot be rebuilt in {dtype}: its config gives other weights than it has. Train it "
+            f"with `dtype_policy={dtype!r}`, or export it in the precision that it was trained in."
+        )
+    for new, old in zip(twin.weights, model.weights, strict=True):
+        if new.dtype == old.dtype:
+            new._value = old.value  # Keras has no public way to let two layers share a variable
+        else:
+            new.assign(keras.ops.cast(old.value, new.dtype))
+    return twin
+
+
+def _with_policy(layer: Any, dtype: str) -> Any:
+    config = layer.get_config()
+    if "dtype" in config:
+        config["dtype"] = dtype
+    return type(layer).from_config(config)
