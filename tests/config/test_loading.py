@@ -178,7 +178,7 @@ def test_python_keys_that_are_no_text_are_named():
         ),
         (
             {"data": {"validation": 0.5, "test": 0.5}},
-            "`data.validation` and `data.test` together take 100% of the training rows; leave some to train on.",
+            "`data.validation` and `data.test` together take 100% of the training rows; leave",
         ),
         (
             {"data": {"validation": None}, "training": {"patience": 1}},
