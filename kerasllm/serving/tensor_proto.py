@@ -109,7 +109,7 @@ def _listed(proto: Any, kind: TensorType) -> np.ndarray:
 
 
 def fill_proto(proto: Any, array: np.ndarray) -> None:
-    """Writes an array into an empty `TensorProto`: one by one in the field of its type, as the server does."""
+    """Writes an array into an empty `TensorProto`, one by one in the field of its type as the server does."""
     kind = tensor_type(array)
     proto.dtype = kind.number
     proto.tensor_shape.SetInParent()

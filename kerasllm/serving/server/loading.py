@@ -88,6 +88,7 @@ def load_version(path: Path, *, warmup: bool = True) -> Servable:
 def _load_error(error: Exception, path: Path) -> StatusError:
     number = getattr(error, "error_code", None)
     text = str(getattr(error, "message", None) or error).removeprefix("Graph execution error:\n\n")
+    text = text.partition("\n\t [[")[0]  # the node that restores variables says nothing
     if number is not None:
         return StatusError(code_name(number), text)
     if isinstance(error, OSError):
