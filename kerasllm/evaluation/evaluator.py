@@ -31,7 +31,7 @@ class Mistake:
     Attributes:
         row: Its place in the data, from 0.
         text: The text, `None` where it was not given.
-        target: The label that is right; several are joined by commas.
+        target: The true label; several are joined by commas.
         predicted: The label that the model gave.
         score: How sure the model was, from 0 to 1.
     """
@@ -59,7 +59,7 @@ class Evaluation:
         brier_score: Mean squared distance of the probabilities.
         calibration_error: Expected calibration error over 15 bins of equal width.
         per_label: `precision`, `recall`, `f1` and `support` of each label.
-        confusion_matrix: Counts by right label (row) and predicted label (column); `None` with several
+        confusion_matrix: Counts by true label (row) and predicted label (column); `None` with several
             labels an example.
         calibration_bins: `lower`, `upper`, `count`, `confidence` and `frequency` of each bin that is not
             empty.

@@ -66,7 +66,7 @@ def confusion_svg(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> 
     """Draws a confusion matrix; colour is the share of the row, numbers are counts.
 
     Args:
-        confusion: Counts by right label (row) and predicted label (column).
+        confusion: Counts by true label (row) and predicted label (column).
         labels: Their names; at most `MAX_CLASSES` can be read.
     """
     counts = np.asarray(confusion)
@@ -84,8 +84,8 @@ def confusion_svg(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> 
         ticks = np.arange(len(labels)) + 0.5
         axes.set_xticks(ticks, names, rotation=45, ha="right", fontsize=font, parse_math=False)
         axes.set_yticks(ticks, names, fontsize=font, parse_math=False)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("right")
+        axes.set_xlabel("predicted label")
+        axes.set_ylabel("true label")
         if len(labels) <= _MAX_NUMBERED:
             for (row, column), value in np.ndenumerate(counts):
                 colour = "white" if share[row, column] > 0.55 else "#111827"

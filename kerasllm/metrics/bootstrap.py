@@ -110,15 +110,17 @@ def resample_labels(
     """
     size, labels = targets.shape
     exact = (targets == predictions).all(axis=1, keepdims=True)
-    # How often each row is drawn, times what each row adds: a matrix product, exact in float32 up to 2**24.
-    table = np.concatenate([targets & predictions, predictions, targets, exact], axis=1).astype(np.float32)
+    table = np.concatenate([targets & predictions, predictions, targets, exact], axis=1)
+    # Rows that add the same are alike, as in a cell of a confusion matrix; there are far fewer kinds of them.
+    _, first, times = np.unique(np.packbits(table, axis=1), axis=0, return_index=True, return_counts=True)
+    kinds = table[first].astype(np.float32)  # sums are exact up to 2**24 rows
     rng = np.random.default_rng(seed)
     sums = np.empty((num_samples, table.shape[1]))
-    step = max(1, 10_000_000 // size)
+    step = max(1, 10_000_000 // len(kinds))
     for start in range(0, num_samples, step):
         stop = min(start + step, num_samples)
-        drawn = [np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(start, stop)]
-        sums[start:stop] = np.asarray(drawn, np.float32) @ table
+        drawn = rng.multinomial(size, times / size, size=stop - start)
+        sums[start:stop] = drawn.astype(np.float32) @ kinds
     counts = Counts(sums[:, :labels], sums[:, labels : 2 * labels], sums[:, 2 * labels : -1])
     return counts, sums[:, -1] / size
 
