@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from kerasllm.data import limits
 from kerasllm.data.problems import Problems, quote
 
@@ -50,6 +52,7 @@ def check_texts(
 
 
 def _to_text(value: Any, position: int, problems: Problems, role: str, cast_text: bool) -> str | None:
+    value = _plain(value)
     if is_missing(value):
         problems.add(f"no {role}", position)
         return None
@@ -89,6 +92,11 @@ def _without_surrogates(text: str | None, position: int, problems: Problems, rol
         return None
 
 
+def _plain(value: Any) -> Any:
+    """The Python value of a NumPy one."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
 def is_missing(value: Any) -> bool:
     """Whether a value stands for none: `None`, NaN, pandas' `NA` and `NaT`."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
@@ -120,6 +128,7 @@ def check_labels(
         if type(value) is str and value in cache:
             labels.append(cache[value])
             continue
+        value = _plain(value)
         if isinstance(value, list | tuple):
             label: Any = _label_list(value, position, problems, class_names)
         else:
