@@ -63,6 +63,7 @@ def download_wheel(name: str, version: str, directory: Path) -> Path:
             f"`{name}=={version}` is downloaded with pip, which this Python ({sys.executable}) does not "
             "have. Install it with `python -m ensurepip`, or `uv pip install pip` in an environment of uv."
         )
+    logger.info("Downloading `%s==%s` with pip.", name, version)
     return with_retries(partial(_attempt, name, version, directory))
 
 
