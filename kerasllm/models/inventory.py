@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from kerasllm.errors import PresetError
-from kerasllm.models.checkpoints import Checkpoint
+from kerasllm.models.checkpoints import StoredTensor
 from kerasllm.models.tensors import TensorSpec, check_shapes
 
 logger = logging.getLogger(__name__)
@@ -37,13 +37,15 @@ class Inventory:
     missing: tuple[str, ...]
 
 
-def take_inventory(family: ModuleType, config: Mapping, checkpoint: Checkpoint, *, source: str) -> Inventory:
+def take_inventory(
+    family: ModuleType, config: Mapping, tensors: Mapping[str, StoredTensor], *, source: str
+) -> Inventory:
     """Checks that every tensor that is needed is there, in the right shape.
 
     Args:
         family: The module that knows this architecture.
         config: The checkpoint's `config.json`.
-        checkpoint: The checkpoint.
+        tensors: The headers of the checkpoint's tensors.
         source: Names it in messages.
 
     Returns:
@@ -53,8 +55,8 @@ def take_inventory(family: ModuleType, config: Mapping, checkpoint: Checkpoint, 
         PresetError: If tensors of the backbone, part of the pooler or part of a trained
             head are missing, or a shape is wrong.
     """
-    stored = _canonical_names(family, checkpoint, source)
-    shapes = {name: checkpoint.tensors[own].shape for name, own in stored.items()}
+    stored = _canonical_names(family, tensors, source)
+    shapes = {name: tensors[own].shape for name, own in stored.items()}
     pooler = family.pooler_tensors(config)
     missing = () if any(spec.name in stored for spec in pooler) else tuple(spec.name for spec in pooler)
     needed = family.backbone_tensors(config) + ([] if missing else pooler)
@@ -98,9 +100,9 @@ def log_inventory(inventory: Inventory, family: ModuleType, *, source: str) -> N
         )
 
 
-def _canonical_names(family: ModuleType, checkpoint: Checkpoint, source: str) -> dict[str, str]:
+def _canonical_names(family: ModuleType, tensors: Iterable[str], source: str) -> dict[str, str]:
     stored: dict[str, str] = {}
-    for own in checkpoint.tensors:
+    for own in tensors:
         name = family.canonical_name(own)
         if name in stored:
             raise PresetError(

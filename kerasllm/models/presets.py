@@ -9,8 +9,14 @@ import numpy as np
 
 from kerasllm.errors import PresetError
 from kerasllm.models.checkpoints import Checkpoint
-from kerasllm.models.families import find_family
+from kerasllm.models.families import FAMILIES, find_family
 from kerasllm.models.inventory import log_inventory, take_inventory
+from kerasllm.models.keras_hub_format import (
+    KerasHubCheckpoint,
+    is_keras_hub_config,
+    load_keras_hub_tokenizer,
+    read_keras_hub_config,
+)
 from kerasllm.models.labels import read_labels, read_problem_type
 from kerasllm.models.tensors import assign_tensors
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Preset:
-    """A pretrained checkpoint in Hugging Face format.
+    """A pretrained checkpoint, in Hugging Face's format or in KerasHub's.
 
     Made by `Preset.load`, which reads the config and the headers of the weights and refuses
     what cannot be computed exactly. The tokenizer, the backbone and the head are built when
@@ -48,10 +54,15 @@ class Preset:
         self.handle = handle
         self.path = path
         config = _read_json(path / "config.json")
+        self._from_keras_hub = is_keras_hub_config(config)
+        if self._from_keras_hub:
+            config = read_keras_hub_config(config, FAMILIES, source=handle)
         self.family = find_family(config, source=handle)
         self.config = self.family.with_defaults(config)
-        self._checkpoint = Checkpoint(path)
-        inventory = take_inventory(self.family, self.config, self._checkpoint, source=handle)
+        self._checkpoint: Checkpoint | KerasHubCheckpoint = (
+            KerasHubCheckpoint(path, self.config, self.family) if self._from_keras_hub else Checkpoint(path)
+        )
+        inventory = take_inventory(self.family, self.config, self._checkpoint.tensors, source=handle)
         self._stored = inventory.stored
         self.head = inventory.head
         self.unused_tensors = inventory.unused
@@ -138,7 +149,10 @@ class Preset:
         """The checkpoint's tokenizer; a `PresetError` if it has more tokens than the model has embeddings."""
         from kerasllm.tokenization import Tokenizer
 
-        tokenizer = Tokenizer.load(self.path)
+        if self._from_keras_hub:
+            tokenizer = load_keras_hub_tokenizer(self.path, _read_json(self.path / "tokenizer.json"))
+        else:
+            tokenizer = Tokenizer.load(self.path)
         embeddings = self.family.setting(self.config, "vocab_size")
         if tokenizer.vocabulary_size > embeddings:
             raise PresetError(

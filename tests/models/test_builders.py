@@ -250,7 +250,8 @@ def test_every_wrong_argument_is_named_at_once(preset):
     expected = (
         r"`num_classes` is 0, but must be a positive integer; `pooling` is 'men', but must be one of 'auto', "
         r"'cls', 'mean' \(did you mean 'mean'\?\); `problem_type` is 'multi_label'.*"
-        r"'multi_label_classification'.*; `dropout` is 1.0, but must be from 0 to below 1; `labels` has 1 different names for 0 classes"
+        r"'multi_label_classification'.*; `dropout` is 1.0, but must be from 0 to below 1; "
+        r"`labels` has 1 different names for 0 classes"
     )
     with pytest.raises(ConfigError, match=expected):
         build_classifier(

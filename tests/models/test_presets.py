@@ -186,10 +186,6 @@ def test_labels_must_fit_the_head(changed, tiny_classifier_path):
         ({"model_type": ...}, r"has no `model_type`.*Supported: bert"),
         ({"auto_map": {"AutoModel": "modeling.Model"}}, r"needs code of its own \(`auto_map`.*never runs"),
         (
-            {"model_type": ..., "registered_name": "keras_hub>BertBackbone"},
-            r"KerasHub's own format.*Hugging Face",
-        ),
-        (
             {"hidden_act": "gelu_nwe"},
             r"`hidden_act` 'gelu_nwe' is unknown \(did you mean `gelu_new`\?\), known are: gelu",
         ),

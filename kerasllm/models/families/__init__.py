@@ -7,6 +7,7 @@
 - `canonical_name(name)`: a tensor's name in today's spelling, without a head model's prefix;
 - `backbone_tensors(config)` and `pooler_tensors(config)`: the tensors and where they go;
 - `head_kind(config, names)`, `head_tensors(config, kind, shapes)`: the trained head, if any;
+- `KERAS_HUB_CLASS`, `from_keras_hub(settings)`: KerasHub's name for it, and its config in ours;
 - `build_backbone(config, *, dropout, dtype_policy)`: the Keras model with new weights.
 
 None of it but `build_backbone` imports TensorFlow, so a bad checkpoint is refused at once.
@@ -43,7 +44,10 @@ def find_family(config: dict, *, source: str) -> ModuleType:
         )
     model_type = config.get("model_type")
     if model_type is None:
-        raise PresetError(_without_model_type(config, source, supported))
+        raise PresetError(
+            f"The `config.json` of `{source}` has no `model_type`, so it cannot be known how to compute it. "
+            f'If you know the architecture, add e.g. `"model_type": "bert"`. {supported}'
+        )
     if model_type not in FAMILIES:
         close = difflib.get_close_matches(str(model_type), FAMILIES, n=3)
         hint = f"Did you mean {' or '.join(f'`{name}`' for name in close)}? " if close else ""
@@ -55,17 +59,3 @@ def find_family(config: dict, *, source: str) -> ModuleType:
     if problems:
         raise PresetError(f"The `config.json` of `{source}` cannot be used: {'; '.join(problems)}.")
     return family
-
-
-def _without_model_type(config: dict, source: str, supported: str) -> str:
-    if "registered_name" in config or "keras_hub" in str(config.get("module", "")):
-        return (
-            f"`{source}` is in KerasHub's own format ({config.get('class_name', 'unknown class')}), which is "
-            "not "
-            "supported. Use the same model in Hugging Face format (`config.json`, `model.safetensors`, "
-            "`tokenizer.json`), e.g. `hf://google-bert/bert-base-uncased`."
-        )
-    return (
-        f"The `config.json` of `{source}` has no `model_type`, so it cannot be known how to compute it. "
-        f'If you know the architecture, add e.g. `"model_type": "bert"`. {supported}'
-    )

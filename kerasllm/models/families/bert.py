@@ -49,6 +49,7 @@ _COUNTS = tuple(name for name, value in _DEFAULTS.items() if isinstance(value, i
 _RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 # What transformers would call a model with this head.
 ARCHITECTURES = {"pooled_classifier": "BertForSequenceClassification", "mean_pooled_classifier": "BertModel"}
+KERAS_HUB_CLASS = "BertBackbone"
 # Heads of other tasks and a buffer: no reason to worry when they stay unused.
 _EXPECTED_UNUSED = re.compile(r"(cls|classifier|qa_outputs)\.|embeddings\.(position|token_type)_ids$")
 
@@ -62,6 +63,25 @@ def setting(config: Mapping, name: str) -> Any:
 def with_defaults(config: Mapping) -> dict:
     """Gives the config with what it leaves out, as transformers would fill it in."""
     return {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+
+
+def from_keras_hub(settings: Mapping) -> dict:
+    """Gives the config that computes what `keras_hub.models.BertBackbone` with these settings does."""
+    return {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": settings["vocabulary_size"],
+        "hidden_size": settings["hidden_dim"],
+        "num_hidden_layers": settings["num_layers"],
+        "num_attention_heads": settings["num_heads"],
+        "intermediate_size": settings["intermediate_dim"],
+        "max_position_embeddings": settings["max_sequence_length"],
+        "type_vocab_size": settings["num_segments"],
+        "hidden_dropout_prob": settings["dropout"],
+        "attention_probs_dropout_prob": settings["dropout"],
+        "hidden_act": "gelu_new",  # whatever the original was trained with: the preset computes tanh GELU
+        "layer_norm_eps": 1e-12,
+    }
 
 
 def head_dropout(config: Mapping) -> float:

@@ -1,0 +1,132 @@
+"""Reads presets in KerasHub's own format, as Kaggle has them, without KerasHub's converters.
+
+Such a directory has a `config.json` that names a KerasHub class, `model.weights.h5`, and a
+vocabulary among its assets. The config is turned into the Hugging Face one that computes the
+same, so that everything else, saving included, knows one format only.
+"""
+
+import functools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kerasllm.errors import PresetError
+from kerasllm.models.checkpoints import StoredTensor
+from kerasllm.models.tensors import extract_tensors
+
+if TYPE_CHECKING:
+    from kerasllm.tokenization import Tokenizer
+
+_WEIGHTS = "model.weights.h5"
+
+
+def is_keras_hub_config(content: Mapping) -> bool:
+    """Whether a `config.json` is KerasHub's and not Hugging Face's."""
+    return str(content.get("registered_name", "")).startswith(("keras_hub>", "keras_nlp>"))
+
+
+def read_keras_hub_config(content: Mapping, families: Mapping[str, ModuleType], *, source: str) -> dict:
+    """Turns KerasHub's config into the Hugging Face config that computes the same.
+
+    Args:
+        content: The `config.json`.
+        families: The families that may know the class.
+        source: Names the preset in messages.
+
+    Returns:
+        A config with a `model_type`.
+
+    Raises:
+        PresetError: If the class is not supported, or settings are missing.
+    """
+    name = str(content["registered_name"]).partition(">")[2]
+    known = {family.KERAS_HUB_CLASS: family for family in families.values()}
+    if name not in known:
+        raise PresetError(
+            f"`{source}` is KerasHub's `{name}`, which is not supported. Supported: "
+            f"{', '.join(sorted(known))}."
+        )
+    try:
+        return known[name].from_keras_hub(content["config"])
+    except (KeyError, TypeError) as error:
+        raise PresetError(
+            f"The `config.json` of `{source}` lacks the setting {error} of `{name}`: fetch the preset again."
+        ) from error
+
+
+class KerasHubCheckpoint:
+    """The weights of a KerasHub preset, under the names that they have in Hugging Face format.
+
+    Args:
+        directory: Holds `model.weights.h5`.
+        config: What `read_keras_hub_config` returned.
+        family: The family of that config.
+
+    Attributes:
+        tensors: Read-only mapping from a tensor's name to its `StoredTensor`.
+
+    Raises:
+        PresetError: If the weights are missing.
+    """
+
+    def __init__(self, directory: Path, config: Mapping, family: ModuleType):
+        self._file = directory / _WEIGHTS
+        if not self._file.is_file():
+            raise PresetError(f"`{directory}` has no `{_WEIGHTS}`. Check that the download is complete.")
+        self._config, self._family = config, family
+        self._specs = family.backbone_tensors(config) + family.pooler_tensors(config)
+        self.tensors: Mapping[str, StoredTensor] = MappingProxyType(
+            {spec.name: StoredTensor(self._file, spec.shape, "F32") for spec in self._specs}
+        )
+
+    def read(self, name: str) -> np.ndarray:
+        """Reads one tensor as float32; a `PresetError` if the file is damaged."""
+        return self._values[name]
+
+    @functools.cached_property
+    def _values(self) -> dict[str, np.ndarray]:
+        backbone = self._family.build_backbone(self._config)
+        try:
+            backbone.load_weights(self._file)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise PresetError(
+                f"`{self._file}` is damaged, cut short or of another model ({error}). Delete it and fetch it "
+                "again."
+            ) from error
+        return extract_tensors(backbone, self._specs)
+
+
+def load_keras_hub_tokenizer(directory: Path, settings: Mapping) -> "Tokenizer":
+    """Loads the tokenizer that the author of the original checkpoint meant.
+
+    KerasHub keeps the vocabulary, but splits text in its own way: in an uncased model it
+    leaves accents, so that `café` is unknown. Here the words are split as in BERT.
+
+    Args:
+        directory: The preset.
+        settings: The `config.json` of its tokenizer, called `tokenizer.json`.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        PresetError: If there is no vocabulary.
+    """
+    from kerasllm.tokenization import Tokenizer
+
+    vocabulary = directory / "assets" / "tokenizer" / "vocabulary.txt"
+    if not vocabulary.is_file():
+        raise PresetError(
+            f"`{directory}` has no `assets/tokenizer/vocabulary.txt`. Is the download complete?"
+        )
+    lowercase = bool(settings.get("config", {}).get("lowercase", False))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "vocab.txt").write_bytes(vocabulary.read_bytes())
+        Path(folder, "tokenizer_config.json").write_text(
+            f'{{"tokenizer_class": "BertTokenizer", "do_lower_case": {str(lowercase).lower()}}}'
+        )
+        return Tokenizer.load(folder)
