@@ -198,6 +198,7 @@ def test_labels_must_fit_the_head(changed, tiny_classifier_path):
             r"`hidden_dropout_prob` is 1.5, but must be a number from 0 to below 1",
         ),
         ({"layer_norm_eps": "tiny"}, r"`layer_norm_eps` is 'tiny', but must be a number above 0"),
+        ({"num_hidden_layers": 10**12}, r"`num_hidden_layers` is 1000000000000, more than 1000"),
         ({"quantization_config": {"bits": 4}}, r"its weights are quantized"),
         ({"pruned_heads": {"0": [1]}}, r"`pruned_heads` is set"),
         ({"num_hidden_layers": 0, "vocab_size": True}, r"`vocab_size` is True.*; `num_hidden_layers` is 0"),
@@ -316,3 +317,22 @@ def test_one_stray_tensor_is_counted_in_the_singular(changed, caplog):
     save_file({"extra": np.zeros(1, np.float32)}, path / "model-extra.safetensors")
     Preset.load(changed(tensors=lambda tensors: tensors | {"extra": np.zeros(1, np.float32)}))
     assert "1 tensor is not used: extra." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_whatever_bytes_are_damaged_the_answer_is_a_preset_error(changed, tiny_classifier_path, name):
+    path = changed(source=tiny_classifier_path)
+    content = (path / name).read_bytes()
+    end = len(content) if name == "config.json" else 8 + int.from_bytes(content[:8], "little")
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for position in random.integers(0, end, 2):
+            damaged[position] = random.choice(list(b'0189"{}[],:x\xff'))
+        (path / name).write_bytes(damaged)
+        try:
+            Preset(str(path), path)
+        except PresetError:
+            refused += 1
+    assert refused > 150

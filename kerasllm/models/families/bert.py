@@ -45,6 +45,8 @@ _DEFAULTS = {
     "initializer_range": 0.02,
     "layer_norm_eps": 1e-12,
 }
+# Far beyond any encoder; a damaged config must not make us list tensors until memory is full.
+_MOST_LAYERS = 1000
 _COUNTS = tuple(name for name, value in _DEFAULTS.items() if isinstance(value, int))
 _RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 # What transformers would call a model with this head.
@@ -110,6 +112,8 @@ def check_config(config: Mapping) -> list[str]:
         value = setting(config, name)
         if not (_is_number(value) and value > 0):
             problems.append(f"`{name}` is {value!r}, but must be a number above 0")
+    if not problems and setting(config, "num_hidden_layers") > _MOST_LAYERS:
+        problems.append(f"`num_hidden_layers` is {config['num_hidden_layers']}, more than {_MOST_LAYERS}")
     if not problems and setting(config, "hidden_size") % setting(config, "num_attention_heads"):
         problems.append(
             f"`hidden_size` {setting(config, 'hidden_size')} is not a multiple of "
