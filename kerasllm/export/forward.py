@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from kerasllm.errors import ExportError
 from kerasllm.export.precision import to_dtype
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["BertForward", "KerasForward", "make_forward"]
+__all__ = ["DTYPES", "BertForward", "KerasForward", "make_forward"]
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def make_forward(model: "keras.Model", dtype: str) -> "BertForward | KerasForward":
@@ -28,10 +31,15 @@ def make_forward(model: "keras.Model", dtype: str) -> "BertForward | KerasForwar
     Returns:
         A callable `(token_ids, lengths, segment_ids) -> float32 logits` with the `variables` that it uses.
         Where they have the precision already they are the model's own: training it on changes the answers.
+
+    Raises:
+        ExportError: If the precision is unknown.
     """
     from kerasllm.models.families.bert_backbone import BertBackbone
     from kerasllm.models.heads import Classifier
 
+    if dtype not in DTYPES:
+        raise ExportError(f"The weights cannot be exported as {dtype!r}; choose one of {list(DTYPES)}.")
     if isinstance(model, Classifier) and isinstance(model.backbone, BertBackbone):
         return BertForward(model, dtype)
     return KerasForward(model, dtype)

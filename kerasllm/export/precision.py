@@ -7,9 +7,7 @@ from kerasllm.errors import ExportError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["DTYPES", "to_dtype"]
-
-DTYPES = ("float32", "bfloat16", "float16")
+__all__ = ["to_dtype"]
 
 
 def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
@@ -25,12 +23,10 @@ def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
         it, not copied: training the model on trains the twin.
 
     Raises:
-        ExportError: If the precision is unknown, or the model cannot be rebuilt from its config.
+        ExportError: If the model cannot be rebuilt from its config.
     """
     import keras
 
-    if dtype not in DTYPES:
-        raise ExportError(f"The weights cannot be exported as {dtype!r}; choose one of {list(DTYPES)}.")
     layers = [layer for layer in model._flatten_layers() if layer.weights]
     if all(layer.dtype_policy.name == dtype for layer in layers if not isinstance(layer, keras.Model)):
         return model

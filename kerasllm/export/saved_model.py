@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasllm.errors import ExportError
+from kerasllm.errors import ExportError, ResourceError
 from kerasllm.export.parity import (
     TOLERANCES,
     Endpoint,
@@ -101,10 +101,9 @@ def _next_directory(base: Path, version: int | None) -> Iterator[Path]:
     """Yields the directory to make, and keeps other exports into `base` waiting until it is there."""
     if version is not None and not 1 <= version < 2**63:
         raise ExportError(f"The version {version} is no version: a server takes whole numbers from 1.")
-    base.mkdir(parents=True, exist_ok=True)
-    lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    is_new = not base.exists()
+    lock = _locked(base)
     try:
-        _lock(lock, base)
         remove_leftovers(base)
         newest = next_version(base) - 1
         number = newest + 1 if version is None else version
@@ -120,18 +119,36 @@ def _next_directory(base: Path, version: int | None) -> Iterator[Path]:
                 newest,
             )
         yield base / str(number)
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                base.rmdir()  # only where it is empty
+        raise
     finally:
         os.close(lock)
 
 
-def _lock(lock: int, base: Path) -> None:
-    # Some network file systems have no locks; there, two exports at once end with an error for one of them.
-    with contextlib.suppress(OSError):
+def _locked(base: Path) -> int:
+    """Makes the directory where it is missing, and opens it with a lock that ends with the process."""
+    while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("Waiting for another export into %s to end.", base)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            base.mkdir(parents=True, exist_ok=True)
+            lock = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ResourceError(
+                f"The directory `{base}` cannot be used: {error.strerror}. Give a directory that may be made."
+            ) from error
+        # Some network file systems have no locks; there, of two exports at once one ends with an error.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.info("Waiting for another export into %s to end.", base)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock), os.stat(base)):
+                return lock
+        os.close(lock)  # a failed export took the empty directory away meanwhile
 
 
 def _write_graph(folder: Path, module: "ClassificationModule") -> None:
