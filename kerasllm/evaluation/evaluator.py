@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from kerasllm.errors import DataError
 from kerasllm.evaluation.table import format_table
 from kerasllm.metrics.bootstrap import percentile_interval, resample_classes, resample_labels
-from kerasllm.metrics.calibration import brier_score, calibration_bins, log_loss
+from kerasllm.metrics.calibration import CalibrationBins, brier_score, calibration_bins, log_loss
 from kerasllm.metrics.classification import Counts, accuracy, confusion_matrix, count
 from kerasllm.metrics.validation import (
     check_classes,
@@ -163,7 +163,6 @@ def evaluate_classification(
     confusion = None if multi_label else confusion_matrix(truth, guess, num_classes=len(names))
     counts = count(truth, guess, num_classes=len(names))
     bins = calibration_bins(truth, table)
-    edges = zip(bins.edges[:-1], bins.edges[1:], bins.count, bins.confidence, bins.frequency, strict=True)
     intervals: Intervals = {}
     if num_bootstrap:
         intervals = _intervals(truth, guess, confusion, confidence, num_bootstrap, seed)
@@ -180,17 +179,7 @@ def evaluate_classification(
         calibration_error=bins.error,
         per_label=_per_label(names, counts),
         confusion_matrix=None if confusion is None else confusion.tolist(),
-        calibration_bins=[
-            {
-                "lower": float(lower),
-                "upper": float(upper),
-                "count": int(size),
-                "confidence": float(sure),
-                "frequency": float(right),
-            }
-            for lower, upper, size, sure, right in edges
-            if size
-        ],
+        calibration_bins=_bin_rows(bins),
         intervals=intervals,
         confidence=confidence,
         mistakes=_mistakes(truth, guess, table, names, texts, num_mistakes),
@@ -219,6 +208,21 @@ def _per_label(names: tuple[str, ...], counts: Counts) -> dict[str, dict[str, fl
         }
         for name, precision, recall, f1, support in columns
     }
+
+
+def _bin_rows(bins: CalibrationBins) -> list[dict[str, float]]:
+    columns = (bins.edges[:-1], bins.edges[1:], bins.count, bins.confidence, bins.frequency)
+    return [
+        {
+            "lower": float(lower),
+            "upper": float(upper),
+            "count": int(size),
+            "confidence": float(sure),
+            "frequency": float(right),
+        }
+        for lower, upper, size, sure, right in zip(*columns, strict=True)
+        if size
+    ]
 
 
 def _intervals(

@@ -90,9 +90,9 @@ def test_nothing_right_at_all():
 @pytest.mark.parametrize(("rows", "classes"), [(10_000, 2), (10_000, 20), (10_000, 200)])
 def test_a_thousand_draws_of_ten_thousand_rows_take_less_than_a_second(rows, classes):
     matrix = confusion_matrix(*classified(rows, classes), num_classes=classes)
-    start = time.perf_counter()
+    start = time.process_time()
     resample_classes(matrix, num_samples=1000, seed=0).average_f1("macro")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

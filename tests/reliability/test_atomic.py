@@ -176,37 +176,53 @@ def test_a_full_disk_leaves_the_old_and_nothing_half_written(tmp_path):
     assert (tmp_path / "old").read_text() == "kept"
 
 
-def _publish_for_ever(parent):
+def _publish(parent):
+    version = next_version(parent)
+    with atomic_directory(parent / str(version)) as directory:
+        for name in ("a", "b", "c"):
+            (directory / name).write_bytes(bytes(2000 + version))
+        write_manifest(directory)
+    atomic_write(parent / "latest.json", f'{{"version": {version:>8}}}')
+
+
+def _publish_for_ever(parent, begun):
+    begun.set()
     while True:
-        version = next_version(parent)
-        with atomic_directory(parent / str(version)) as directory:
-            for name in ("a", "b", "c"):
-                (directory / name).write_bytes(bytes(2000 + version))
-            write_manifest(directory)
-        atomic_write(parent / "latest.json", f'{{"version": {version:>8}}}')
+        _publish(parent)
 
 
 def test_killed_at_any_moment_every_published_version_is_whole(tmp_path):
     """Row E1, T3: 100 SIGKILLs at random moments of a loop that does nothing but publish."""
+    (tmp_path / "measured").mkdir()
+    start = time.perf_counter()
+    for _ in range(10):
+        _publish(tmp_path / "measured")
+    duration = (time.perf_counter() - start) / 10
+    parent = tmp_path / "models"
+    parent.mkdir()
     rng = random.Random(0)
-    versions = 0
+    checked, leftovers = set(), 0
     for _ in range(100):
-        process = fork.Process(target=_publish_for_ever, args=(tmp_path,))
+        begun = fork.Event()
+        process = fork.Process(target=_publish_for_ever, args=(parent, begun))
         process.start()
-        time.sleep(rng.uniform(0.002, 0.03))
+        begun.wait()
+        time.sleep(rng.uniform(0, 4 * duration))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        assert all(not path.exists() for path in remove_leftovers(tmp_path))
-        published = [path for path in tmp_path.iterdir() if path.is_dir()]
-        assert all(path.name.isdigit() for path in published)
-        for path in published:
-            verify_manifest(path)
-        assert len(published) >= versions
-        versions = len(published)
-        if (tmp_path / "latest.json").exists():
-            assert len((tmp_path / "latest.json").read_text()) == len('{"version": 00000001}')
-    assert versions >= 20
-    assert next_version(tmp_path) == versions + 1
+        removed = remove_leftovers(parent)
+        leftovers += len(removed)
+        assert not any(path.exists() for path in removed)
+        published = {path.name for path in parent.iterdir() if path.is_dir()}
+        assert checked <= published
+        for name in published - checked:
+            verify_manifest(parent / name)
+        checked = published
+        if (parent / "latest.json").exists():
+            assert len((parent / "latest.json").read_text()) == len('{"version": 00000001}')
+    assert sorted(map(int, checked)) == list(range(1, len(checked) + 1))
+    assert len(checked) >= 20
+    assert leftovers >= 20  # the kills did fall into the writing
 
 
 def _publish_some(parent, count):

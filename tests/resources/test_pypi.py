@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,9 +81,9 @@ def test_what_is_cached_needs_no_pip_and_only_milliseconds(cache, wheel_house, n
     handle = "pypi://cookbook==1.0/cookbook/model"
     first = resolve(handle)
     no_pip()
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall: tests run beside each other
     assert resolve(handle) == first
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
     assert resolve(handle, offline=True) == first
 
 
@@ -344,21 +345,25 @@ def test_killed_at_any_moment_the_cache_is_whole_or_absent(cache, wheel_house, m
         lambda name, version, directory: path.rename(directory / path.name).rename(path) and path,
     )
     handle = "pypi://cookbook==1.0/cookbook/data"
+    start = time.perf_counter()
+    process = fork.Process(target=resolve, args=(handle,))
+    process.start()
+    process.join()
+    duration = time.perf_counter() - start
     rng = random.Random(0)
     complete = 0
+    shutil.rmtree(cache)
     for _ in range(25):
         process = fork.Process(target=resolve, args=(handle,))
         process.start()
-        time.sleep(rng.uniform(0.005, 0.12))
+        time.sleep(rng.uniform(0.1, 1.5) * duration)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         entries = [marker.parent for marker in cache.rglob("MANIFEST.json") if ".tmp-" not in str(marker)]
         for entry in entries:
             assert store.intact(entry)
             complete += 1
-            for file in sorted(entry.rglob("*"), reverse=True):
-                file.unlink() if file.is_file() else file.rmdir()
-            entry.rmdir()
+            shutil.rmtree(entry)
     assert 0 < complete < 25
     assert len(files_under(resolve(handle))) == 40
     assert no_leftovers(cache)

@@ -64,10 +64,10 @@ def test_a_file_is_never_looked_up_among_the_presets(tmp_path, monkeypatch):
 def test_preset_names_are_keras_hubs_own_and_cost_no_import():
     code = (
         "import sys, time\nfrom kerasllm.resources.keras_presets import keras_presets\n"
-        "start = time.perf_counter()\npresets = keras_presets()\n"
+        "start = time.process_time()\npresets = keras_presets()\n"
         "print(len(presets), presets['bert_tiny_en_uncased'], presets['gpt2_base_en'])\n"
         "assert 'keras_hub' not in sys.modules and 'tensorflow' not in sys.modules\n"
-        "assert time.perf_counter() - start < 3\n"
+        "assert time.process_time() - start < 3\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     number, bert, gpt2 = done.stdout.split()
