@@ -2,7 +2,14 @@
 
 import json
 import re
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
 
 TEXT = "A joy from start to end."
 
@@ -93,6 +100,73 @@ def test_verify_finds_damage(run, trained, tmp_path):
     result = run("verify", copy)
     assert result.exit_code == 1
     assert "saved_model.pb" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def server(trained):
+    """`kerasllm serve` in a process of its own, on free ports: `(process, REST port, gRPC port)`."""
+    command = [sys.executable, "-m", "kerasllm.cli", "serve", str(trained.export.parent)]
+    command += ["--port", "0", "--rest_api_port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if ports := re.search(r"REST port (\d+), gRPC port (\d+)", line):
+            break
+    assert ports, seen
+    yield process, *ports.groups()
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, "")
+
+
+def test_query_asks_a_server_over_rest_and_grpc(run, trained, server):
+    _, rest, grpc = server
+    [expected] = lines_of(run("predict", trained.run, TEXT))
+    for url in (f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{grpc}"):
+        [answer] = lines_of(run("query", url, "reviews", TEXT, "--signature", "serving_default"))
+        assert answer["label"] == expected["label"]
+        assert answer["score"] == pytest.approx(expected["score"], abs=1e-4)
+        result = run("query", url, "review", TEXT)
+        assert result.exit_code == 1
+        assert "review" in result.stderr
+
+
+def test_the_curl_of_the_last_screen_is_answered(trained, server):
+    _, rest, _ = server
+    [line] = [line for line in trained.result.stdout.splitlines() if line.startswith("  curl ")]
+    _, _, body, url = shlex.split(line)
+    request = urllib.request.Request(url.replace(":8501", f":{rest}"), body.encode())
+    with urllib.request.urlopen(request) as response:
+        answer = json.load(response)
+    assert len(answer["predictions"]) == 1
+
+
+def test_verify_asks_a_server_the_same_questions(run, trained, server):
+    _, rest, _ = server
+    result = run("verify", trained.export, "--url", f"http://127.0.0.1:{rest}")
+    assert result.exit_code == 0, result.stderr
+    result = run("verify", trained.export, "--url", f"http://127.0.0.1:{rest}", "--model_name", "other")
+    assert result.exit_code == 1
+    assert "other" in result.stderr
+    assert run("verify", trained.export, "--model_name", "other").exit_code == 2
+
+
+def test_serve_refuses_a_port_that_is_taken(run, trained, server):
+    _, rest, _ = server
+    result = run("serve", trained.export.parent, "--port", "0", "--rest_api_port", rest)
+    assert result.exit_code == 1
+    assert rest in result.stderr
+
+
+def test_serve_takes_one_path(run, trained):
+    result = run("serve", trained.export, "--model_base_path", trained.export)
+    assert result.exit_code == 2
+    assert "PATH and `--model_base_path` are the same; give one." in result.stderr
+    assert run("serve").exit_code == 1
+    missing = run("serve", trained.folder / "missing")
+    assert missing.exit_code == 1
+    assert "There is no model directory" in missing.stderr
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(run, trained, tmp_path):
