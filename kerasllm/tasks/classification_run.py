@@ -26,6 +26,7 @@ from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
+from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.plan import Plan, make_plan
@@ -132,7 +133,7 @@ def record_inputs(
     run.write("config.yaml", dump_config(config))
     run.write_manifest(
         {
-            "preset": str(preset.handle),
+            "preset": {"handle": str(preset.handle), "origin": origin(preset.path)},
             "data_sha256": data,
             "seed": config.seed,
             "dtype_policy": config.training.dtype_policy,
@@ -255,7 +256,7 @@ def report_run(
             prepared.by_split,
             encode=tokenizer.encode,
             sequence_length=classifier.sequence_length,
-            unknown_id=tokenizer.unknown_id,
+            unknown_id=tokenizer.special_ids.get("[UNK]"),
             special_ids=tokenizer.special_ids.values(),
         ).to_dict(),
         config=config.model_dump(mode="json"),

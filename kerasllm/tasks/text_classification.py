@@ -227,6 +227,11 @@ class TextClassifier:
         Raises:
             PresetError: If the checkpoint has no classification head.
         """
+        if preset.problem_type == "regression":
+            raise PresetError(
+                f"`{preset.handle}` was trained to give a number (its problem type is regression), not a "
+                "label. Load a checkpoint that is a classifier, or fine-tune this one as one."
+            )
         if preset.labels is None:
             raise PresetError(
                 f"`{preset.handle}` has no classification head. Fine-tune it with "

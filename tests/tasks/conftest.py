@@ -4,7 +4,7 @@ import pytest
 
 from kerasllm.testing import tiny_bert, tiny_pairs, tiny_reviews, tiny_topics
 
-SETTINGS = {"training": {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3}}
+SETTINGS = {"training": {"epochs": 12, "batch_size": 8, "learning_rate": 5e-3}}
 
 
 @pytest.fixture(scope="session")
