@@ -9,12 +9,13 @@ from kerasllm.errors import DependencyError, ServingError
 from kerasllm.serving.dtypes import TYPES
 from kerasllm.serving.results import Classification, classifications, is_classification
 from kerasllm.serving.retries import UnansweredError, retry
-from kerasllm.serving.rows import columns_of_rows
+from kerasllm.serving.rows import text_columns
+from kerasllm.serving.status import code_name
 from kerasllm.serving.tensor_proto import array_from_proto, fill_proto
 
 __all__ = ["GrpcClient"]
 
-_PAIR = ("text", "text_pair")
+
 _MAX_MESSAGE = 2**24
 
 
@@ -94,15 +95,15 @@ class GrpcClient:
             DataError: If an input is not a text.
             ServingError: If the server refuses, does not answer, or its model is not a text classifier.
         """
-        rows = [texts] if isinstance(texts, str) else list(texts)
-        if not rows:
+        columns = text_columns(texts)
+        if not columns["text"]:
             return []
-        names = _PAIR[:1] if isinstance(rows[0], str) else _PAIR
-        outputs = self.predict_tensors(columns_of_rows(rows, names), signature_name=signature_name)
+        outputs = self.predict_tensors(columns, signature_name=signature_name)
         if not is_classification(outputs):
             raise ServingError(
-                f"Model `{self.model}` at {self.target} is not a text classifier: it answers {sorted(outputs)} "
-                "instead of `label`, `score`, `labels` and `scores`. Ask it with `predict_tensors`."
+                f"Model `{self.model}` at {self.target} is not a text classifier: it answers "
+                f"{sorted(outputs)} instead of `label`, `score`, `labels` and `scores`. Ask it with "
+                "`predict_tensors`."
             )
         return classifications({name: _decoded(array) for name, array in outputs.items()})
 
@@ -138,7 +139,6 @@ class GrpcClient:
         request = messages.GetModelStatusRequest()
         self._fill_spec(request.model_spec)
         response = self._call("ModelService/GetModelStatus", request, messages.GetModelStatusResponse)
-        from kerasllm.serving.status import code_name
 
         return [
             {

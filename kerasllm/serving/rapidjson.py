@@ -7,45 +7,53 @@ mode does, with denormal numbers flushed to zero. The parser does not recurse, s
 """
 
 import re
-import sys
 from typing import Any
 
-__all__ = ["JsonObject", "JsonParseError", "parse_json", "to_double"]
+from kerasllm.serving.rapid_numbers import to_double
 
-_EMPTY = "The document is empty."
+__all__ = ["JsonObject", "JsonParseError", "parse_json"]
+
 _INVALID_VALUE = "Invalid value."
 _MISSING_NAME = "Missing a name for object member."
-_MISSING_COLON = "Missing a colon after a name of object member."
-_MISSING_COMMA_OBJECT = "Missing a comma or '}' after an object member."
-_MISSING_COMMA_ARRAY = "Missing a comma or ']' after an array element."
-_TOO_BIG = "Number too big to be stored in double."
 _BAD_ESCAPE = "Invalid escape character in string."
 _BAD_SURROGATE = "The surrogate pair in string is invalid."
-_BAD_HEX = "Incorrect hex digit after \\u escape in string."
 
 # What the parser waits for, and what it says when it gets something else.
-_START, _FIRST_NAME, _COLON, _MEMBER, _AFTER_MEMBER, _NAME = range(6)
-_FIRST_ELEMENT, _AFTER_ELEMENT, _ELEMENT = range(6, 9)
+_START, _FIRST_NAME, _NAME, _COLON, _MEMBER, _AFTER_MEMBER = range(6)
+_FIRST_ELEMENT, _ELEMENT, _AFTER_ELEMENT, _DONE = range(6, 10)
 _EXPECTED = {
-    _START: _EMPTY,
+    _START: "The document is empty.",
     _FIRST_NAME: _MISSING_NAME,
-    _COLON: _MISSING_COLON,
-    _MEMBER: _INVALID_VALUE,
-    _AFTER_MEMBER: _MISSING_COMMA_OBJECT,
     _NAME: _MISSING_NAME,
+    _COLON: "Missing a colon after a name of object member.",
+    _MEMBER: _INVALID_VALUE,
+    _AFTER_MEMBER: "Missing a comma or '}' after an object member.",
     _FIRST_ELEMENT: _INVALID_VALUE,
-    _AFTER_ELEMENT: _MISSING_COMMA_ARRAY,
     _ELEMENT: _INVALID_VALUE,
+    _AFTER_ELEMENT: "Missing a comma or ']' after an array element.",
 }
 _VALUE_EXPECTED = frozenset({_START, _MEMBER, _FIRST_ELEMENT, _ELEMENT})
+# Where a mark of punctuation leads; opening and closing ones also change the container.
+_NEXT = {
+    (_COLON, b":"): _MEMBER,
+    (_AFTER_MEMBER, b","): _NAME,
+    (_AFTER_ELEMENT, b","): _ELEMENT,
+}
+_CLOSES = {
+    (_FIRST_NAME, b"}"),
+    (_AFTER_MEMBER, b"}"),
+    (_FIRST_ELEMENT, b"]"),
+    (_AFTER_ELEMENT, b"]"),
+}
 
+# The tokens that need no second look: punctuation, integers up to 18 digits, strings without escapes.
+_TOKEN = re.compile(rb'[ \t\n\r]*(?:([][{}:,])|(-?(?:0|[1-9][0-9]{0,17})(?![0-9.eE]))|"([^"\\\x00-\x1f]*)")')
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _NUMBER = re.compile(rb"(-?)(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]*)?")
 _HEX = re.compile(rb"[0-9A-Fa-f]{0,4}")
 _ESCAPES = {34: b'"', 47: b"/", 92: b"\\", 98: b"\b", 102: b"\f", 110: b"\n", 114: b"\r", 116: b"\t"}
 _LITERALS = {ord("n"): (b"null", None), ord("t"): (b"true", True), ord("f"): (b"false", False)}
-_POWERS = [float(f"1e{n}") for n in range(309)]
 
 
 class JsonObject(list):
@@ -92,72 +100,79 @@ class _Parser:
         for mark in (0xEF, 0xBB, 0xBF):
             if self.data[self.at] == mark:
                 self.at += 1
-        self.open: list[tuple[Any, int, Any]] = []  # container, what comes after it, its name
+        self.state = _START
+        self.open: list[tuple[Any, int, Any]] = []  # around the container: its container, state and name
         self.container: Any = None
         self.name: Any = None
         self.root: Any = None
 
     def parse(self) -> Any:
-        state = _START
-        while True:
-            self.at = _SPACE.match(self.data, self.at).end()  # type: ignore[union-attr]
-            state = self.step(state, self.data[self.at])
-            if state is None:
-                return self.root
+        while self.state != _DONE:
+            match = _TOKEN.match(self.data, self.at)
+            if match is None:
+                self.other()
+                continue
+            kind = match.lastindex
+            if kind == 1:
+                self.at = match.start(1)
+                self.punctuation(match.group(1))
+            elif kind == 2:
+                self.at = match.start(2)
+                self.value(int(match.group(2)))
+            else:
+                self.at = match.start(3) - 1
+                self.text(match.group(3))
+            self.at = match.end()
+        return self.root
 
-    def step(self, state: int, char: int) -> Any:
-        """Reads one token; returns the next state, or `None` after the last."""
-        if char == 0:
-            raise JsonParseError(_EXPECTED[state], self.at)
-        if state in _VALUE_EXPECTED:
-            return self.value(state, char)
-        if state in (_FIRST_NAME, _NAME):
-            if char == ord('"'):
-                self.name = self.string()
-                return _COLON
-            if char == ord("}") and state == _FIRST_NAME:
-                return self.close()
-        elif state == _COLON and char == ord(":"):
-            self.at += 1
-            return _MEMBER
-        elif state == _AFTER_MEMBER and char in b",}":
-            return self.close() if char == ord("}") else self.skip(_NAME)
-        elif state == _AFTER_ELEMENT and char in b",]":
-            return self.close() if char == ord("]") else self.skip(_ELEMENT)
-        raise JsonParseError(_EXPECTED[state], self.at)
+    def error(self) -> JsonParseError:
+        return JsonParseError(_EXPECTED[self.state], self.at)
 
-    def value(self, state: int, char: int) -> Any:
-        if char in b"{[":
-            self.open.append((self.container, state, self.name))
-            self.container = JsonObject() if char == ord("{") else []
-            return self.skip(_FIRST_NAME if char == ord("{") else _FIRST_ELEMENT)
-        if char in b"]},:":
-            if char == ord("]") and state == _FIRST_ELEMENT:
-                return self.close()
-            raise JsonParseError(_EXPECTED[state], self.at)
-        if char == ord('"'):
-            return self.add(self.string(), state)
-        return self.add(self.literal(char) if char in _LITERALS else self.number(), state)
+    def punctuation(self, mark: bytes) -> None:
+        if mark in b"{[" and self.state in _VALUE_EXPECTED:
+            self.open.append((self.container, self.state, self.name))
+            self.container = JsonObject() if mark == b"{" else []
+            self.state = _FIRST_NAME if mark == b"{" else _FIRST_ELEMENT
+        elif (self.state, mark) in _CLOSES:
+            done = self.container
+            self.container, self.state, self.name = self.open.pop()
+            self.value(done)
+        elif (self.state, mark) in _NEXT:
+            self.state = _NEXT[self.state, mark]
+        else:
+            raise self.error()
 
-    def skip(self, state: int) -> int:
-        self.at += 1
-        return state
+    def text(self, text: bytes) -> None:
+        if self.state == _FIRST_NAME or self.state == _NAME:
+            self.name = text
+            self.state = _COLON
+        else:
+            self.value(text)
 
-    def close(self) -> Any:
-        self.at += 1
-        done = self.container
-        self.container, state, self.name = self.open.pop()
-        return self.add(done, state)
-
-    def add(self, value: Any, state: int) -> Any:
-        if state == _START:
-            self.root = value
-            return None
-        if state == _MEMBER:
+    def value(self, value: Any) -> None:
+        if self.state == _FIRST_ELEMENT or self.state == _ELEMENT:
+            self.container.append(value)
+            self.state = _AFTER_ELEMENT
+        elif self.state == _MEMBER:
             self.container.append((self.name, value))
-            return _AFTER_MEMBER
-        self.container.append(value)
-        return _AFTER_ELEMENT
+            self.state = _AFTER_MEMBER
+        elif self.state == _START:
+            self.root = value
+            self.state = _DONE
+        else:
+            raise self.error()
+
+    def other(self) -> None:
+        """Reads what is not one of the plain tokens: the end, floats, literals, escapes, errors."""
+        self.at = _SPACE.match(self.data, self.at).end()  # type: ignore[union-attr]
+        char = self.data[self.at]
+        names = self.state in (_FIRST_NAME, _NAME)
+        if char == 0 or not (self.state in _VALUE_EXPECTED or (names and char == ord('"'))):
+            raise self.error()
+        if char == ord('"'):
+            self.text(self.string())
+        else:
+            self.value(self.literal(char) if char in _LITERALS else self.number())
 
     def literal(self, char: int) -> Any:
         text, value = _LITERALS[char]
@@ -206,7 +221,7 @@ class _Parser:
     def hex(self, start: int) -> int:
         digits = _HEX.match(self.data, self.at).group()  # type: ignore[union-attr]
         if len(digits) < 4:
-            raise JsonParseError(_BAD_HEX, start)
+            raise JsonParseError("Incorrect hex digit after \\u escape in string.", start)
         self.at += 4
         return int(digits, 16)
 
@@ -228,14 +243,14 @@ class _Parser:
         try:
             return to_double(match.group())
         except OverflowError as overflow:
-            raise JsonParseError(_TOO_BIG, start) from overflow
+            raise JsonParseError("Number too big to be stored in double.", start) from overflow
 
     def special(self) -> float:
         """Reads `NaN`, `Inf` or `Infinity`; the offset of an error is the first character that differs."""
         negative = self.data[self.at] == ord("-")
         self.at += negative
         text = b"NaN" if self.data[self.at] == ord("N") else b"Inf"
-        if self.data[self.at + 3] == ord("i") and text == b"Inf":
+        if self.data[self.at : self.at + 4] == b"Infi":
             text = b"Infinity"
         for expected in text:
             if self.data[self.at] != expected:
@@ -243,65 +258,3 @@ class _Parser:
             self.at += 1
         value = float(text)
         return -value if negative else value
-
-
-def to_double(literal: bytes | str) -> float:
-    """Rounds a number's text as RapidJSON's fast mode does, which may be a unit or two in the last place off.
-
-    Raises:
-        OverflowError: If it is beyond the range of a double.
-    """
-    text = literal.decode() if isinstance(literal, bytes) else literal
-    negative = text.startswith("-")
-    mantissa, _, exponent = text.lstrip("-").replace("E", "e").partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    value, shift = _significand(whole, fraction, 2**63 + 1 if negative else 2**64)
-    power = int(exponent or 0) if len(exponent) < 12 else (-(10**9) if exponent[0] == "-" else 10**9)
-    if power > 308 - shift:
-        raise OverflowError(text)
-    value = _scale(value, power + shift)
-    if value > sys.float_info.max:
-        raise OverflowError(text)
-    return -value if negative else value
-
-
-def _significand(whole: str, fraction: str, limit: int) -> tuple[float, int]:
-    """Reads the digits: 64-bit integer steps while they are exact, then double steps up to 17 digits."""
-    significant = len(whole) - 1
-    integer = int(whole[:20])
-    while integer >= limit:
-        integer //= 10
-    taken = len(str(integer))
-    value = float(integer)
-    for digit in whole[taken : taken + 400]:  # by then it is infinite
-        value = value * 10.0 + int(digit)
-    position = 0
-    if taken == len(whole):
-        for digit in fraction:
-            if integer > 2**53 - 1:
-                break
-            integer = integer * 10 + int(digit)
-            position += 1
-            significant += integer != 0
-        value = float(integer)
-    shift = -position
-    for digit in fraction[position:]:
-        if significant >= 17:
-            break
-        value = value * 10.0 + int(digit)
-        shift -= 1
-        significant += value > 0.0
-    return value, shift
-
-
-def _scale(value: float, power: int) -> float:
-    if power < -308:
-        return _scale(_flush(value / _POWERS[308]), power + 308) if power > -(10**4) else 0.0
-    if power >= 0:
-        return value * _POWERS[min(power, 308)]
-    return _flush(value / _POWERS[-power])
-
-
-def _flush(value: float) -> float:
-    """The server's threads compute without denormal numbers."""
-    return value if value >= sys.float_info.min else 0.0

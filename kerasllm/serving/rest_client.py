@@ -10,11 +10,9 @@ import httpx2
 from kerasllm.errors import ServingError
 from kerasllm.serving.results import Classification, classifications, is_classification
 from kerasllm.serving.retries import UnansweredError, retry
-from kerasllm.serving.rows import columns_of_rows
+from kerasllm.serving.rows import text_columns
 
 __all__ = ["Client"]
-
-_PAIR = ("text", "text_pair")
 
 
 class Client:
@@ -91,11 +89,10 @@ class Client:
             DataError: If an input is not a text.
             ServingError: If the server refuses, does not answer, or its model is not a text classifier.
         """
-        rows = [texts] if isinstance(texts, str) else list(texts)
-        if not rows:
+        columns = text_columns(texts)
+        if not columns["text"]:
             return []
-        names = _PAIR[:1] if isinstance(rows[0], str) else _PAIR
-        outputs = self.predict_tensors(columns_of_rows(rows, names), signature_name=signature_name)
+        outputs = self.predict_tensors(columns, signature_name=signature_name)
         if not isinstance(outputs, dict) or not is_classification(outputs):
             found = sorted(outputs) if isinstance(outputs, dict) else "one unnamed tensor"
             raise ServingError(
@@ -143,38 +140,41 @@ class Client:
         return answer["metadata"]["signature_def"]["signature_def"]
 
     def _ask(self, method: str, url: str, body: bytes | None = None) -> Any:
-        def attempt(left: float) -> httpx2.Response:
-            try:
-                response = self._http.request(method, url, content=body, timeout=left)
-            except httpx2.TimeoutException as error:
-                raise ServingError(
-                    f"{self.url} did not answer within {self._timeout:g} s. Ask for less at once, or allow "
-                    "more time, e.g. `Client(…, timeout=120)`.",
-                    status=504,
-                ) from error
-            except httpx2.TransportError as error:
-                raise UnansweredError(str(error)) from error
-            if response.status_code == 503:
-                raise UnansweredError(_message(response))
-            return response
-
         try:
-            response = retry(attempt, timeout=self._timeout, max_retries=self._max_retries)
-        except UnansweredError as error:
-            busy = not isinstance(error.__cause__, httpx2.TransportError)
-            raise ServingError(
-                f"{self.url} is busy: {error}"
-                if busy
-                else f"No server answers at {self.url} ({error}). Start one with `kerasllm serve PATH`, or check "
-                "host and port.",
-                status=503 if busy else None,
-            ) from error
-        if response.status_code != 200:
-            raise ServingError(
-                f"{url} was answered {response.status_code}: {_message(response)}",
-                status=response.status_code,
+            response = retry(
+                lambda left: self._send(method, url, body, left),
+                timeout=self._timeout,
+                max_retries=self._max_retries,
             )
+        except UnansweredError as error:
+            raise self._unanswered(error) from error
+        if response.status_code != 200:
+            status = response.status_code
+            raise ServingError(f"{url} was answered {status}: {_message(response)}", status=status)
         return _parsed(response)
+
+    def _send(self, method: str, url: str, body: bytes | None, left: float) -> httpx2.Response:
+        try:
+            response = self._http.request(method, url, content=body, timeout=left)
+        except httpx2.TimeoutException as error:
+            raise ServingError(
+                f"{self.url} did not answer within {self._timeout:g} s. Ask for less at once, or allow more "
+                "time, e.g. `Client(…, timeout=120)`.",
+                status=504,
+            ) from error
+        except httpx2.TransportError as error:
+            raise UnansweredError(str(error)) from error
+        if response.status_code == 503:
+            raise UnansweredError(_message(response))
+        return response
+
+    def _unanswered(self, error: UnansweredError) -> ServingError:
+        if isinstance(error.__cause__, httpx2.TransportError):
+            return ServingError(
+                f"No server answers at {self.url} ({error}). Start one with `kerasllm serve PATH`, or check "
+                "host and port."
+            )
+        return ServingError(f"{self.url} is busy: {error}. Try again later.", status=503)
 
 
 def _message(response: httpx2.Response) -> str:

@@ -5,7 +5,23 @@ from typing import Any
 
 from kerasllm.errors import DataError
 
-__all__ = ["columns_of_rows"]
+__all__ = ["columns_of_rows", "text_columns"]
+
+_PAIR = ("text", "text_pair")
+
+
+def text_columns(rows: str | Sequence[Any]) -> dict[str, list[str]]:
+    """Turns texts into the column `text`, or pairs of them into `text` and `text_pair`.
+
+    Args:
+        rows: One text or many, or `(text, text_pair)` tuples; the first one decides.
+
+    Raises:
+        DataError: If a row is not of the same kind as the first.
+    """
+    listed = [rows] if isinstance(rows, str) else list(rows)
+    pairs = bool(listed) and isinstance(listed[0], (tuple, list))
+    return columns_of_rows(listed, _PAIR if pairs else _PAIR[:1])
 
 
 def columns_of_rows(rows: str | Sequence[Any], names: Sequence[str]) -> dict[str, list[str]]:
@@ -32,5 +48,17 @@ def columns_of_rows(rows: str | Sequence[Any], names: Sequence[str]) -> dict[str
                 f"each. Pass a list of {'texts' if len(names) == 1 else 'such tuples'}."
             )
         for name, part in zip(names, parts, strict=True):
-            columns[name].append(part)
+            columns[name].append(_checked(part, number))
     return columns
+
+
+def _checked(text: str, number: int) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"Input {number} has the invalid character U+{ord(text[error.start]):04X} at position "
+            f"{error.start}: half of a surrogate pair, which no server takes. Repair the text, e.g. with "
+            "`text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')`."
+        ) from error
+    return text

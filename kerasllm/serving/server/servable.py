@@ -1,6 +1,5 @@
 """One loaded version of a model: a SavedModel in a TensorFlow session, as TensorFlow Serving runs it."""
 
-import gc
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import tensorflow_text  # noqa: F401 (registers the ops of TF Text, which the st
 # it is closed, and calls a signature in a sixth of the time. Its public `run` would check the declared
 # shapes and rewrite the errors, so the call beneath it is used; this is the only file that does.
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.framework.ops import dismantle_graph
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from kerasllm.serving.dtypes import TYPES, TensorType
@@ -134,7 +134,7 @@ class Servable:
         """Frees the memory; no request may be running."""
         self._session.close()
         self._signatures.clear()
-        gc.collect()
+        dismantle_graph(self._graph)  # its reference cycles; a garbage collection would stop all requests
 
 
 def _output(graph: tf.Graph, name: str) -> Any:
