@@ -1,14 +1,13 @@
 """Makes the entries of the character table out of a normalizer and a pre-tokenizer."""
 
-import json
-
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers
+from tokenizers import normalizers
 
 from kerasllm.errors import TokenizerError
 from kerasllm.tokenization.characters import entry
 from kerasllm.tokenization.characters.ordering import ordering_ranks
 from kerasllm.tokenization.characters.scan import NUM_CODE_POINTS, changes, classes, spread_uniform_planes
+from kerasllm.tokenization.library import run_normalizer, run_pre_tokenizer
 from kerasllm.tokenization.spec.normalizers import NormalizerStep
 from kerasllm.tokenization.spec.pre_tokenizers import PreTokenizer
 
@@ -48,13 +47,13 @@ class _Compiler:
         self._starts: dict[tuple[tuple[int, int], ...], int] = {}
         sorting = [index for index, step in enumerate(normalizer) if step.reorders]
         split = sorting[0] if sorting else len(normalizer)
-        runs = [_library(step, "normalizer").normalizer.normalize_str for step in normalizer]
+        runs = [run_normalizer(step.specification) for step in normalizer]
         decompose = normalizers.NFD().normalize_str
         # What a step that decomposes does besides decomposing, it does to what came of it.
         self._before = [changes(run) for run in runs[:split]] + ([changes(decompose)] if sorting else [])
         self._after = [changes(run) for run in runs[split:]]
         self._ranks = ordering_ranks(decompose) if sorting else {}
-        self._classes = classes(_library(pre_tokenizer, "pre_tokenizer").pre_tokenizer.pre_tokenize_str)
+        self._classes = classes(run_pre_tokenizer(pre_tokenizer.specification))
 
         self._later = set[str]().union(*self._after, self._classes, self._ranks)
 
@@ -118,10 +117,3 @@ def _without_inner_spaces(parts: list[tuple[int, int]]) -> list[tuple[int, int]]
     if len(parts) == 3 and kinds[0] == kinds[2] == entry.SPACE and kinds[1] in (entry.WORD, entry.ISOLATED):
         return [(parts[1][0], entry.ISOLATED)]
     return parts
-
-
-def _library(component: NormalizerStep | PreTokenizer, kind: str) -> Tokenizer:
-    """A component as the library makes it from its JSON."""
-    document = json.loads(Tokenizer(models.WordLevel({}, unk_token="")).to_str())
-    document[kind] = json.loads(component.specification)
-    return Tokenizer.from_str(json.dumps(document))

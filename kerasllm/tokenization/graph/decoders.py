@@ -1,11 +1,10 @@
 """Token ids to text."""
 
-import json
 from typing import Any
 
 import tensorflow as tf
-from tokenizers import Tokenizer, models
 
+from kerasllm.tokenization.library import run_decoder
 from kerasllm.tokenization.spec import Specification
 
 __all__ = ["WordPieceDetokenizer"]
@@ -23,9 +22,7 @@ class WordPieceDetokenizer(tf.Module):
 
     def __init__(self, specification: Specification):
         super().__init__()
-        document = json.loads(Tokenizer(models.WordLevel({}, unk_token="")).to_str())
-        document["decoder"] = json.loads(specification.decoder.specification)
-        decode = Tokenizer.from_str(json.dumps(document)).decoder.decode
+        decode = run_decoder(specification.decoder.specification)
         contents: list[str | None] = [None] * specification.vocabulary_size
         for token, index in specification.model.vocabulary.items():
             contents[index] = token

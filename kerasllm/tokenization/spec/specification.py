@@ -6,7 +6,7 @@ from typing import Any
 
 from kerasllm.errors import TokenizerError
 from kerasllm.tokenization.spec.added_tokens import AddedToken, parse_added_tokens
-from kerasllm.tokenization.spec.component import Component
+from kerasllm.tokenization.spec.component import Component, refuse
 from kerasllm.tokenization.spec.decoders import WordPieceDecoder, parse_decoder
 from kerasllm.tokenization.spec.models import WordPiece, parse_model
 from kerasllm.tokenization.spec.normalizers import NormalizerStep, parse_normalizer
@@ -67,6 +67,13 @@ def parse_specification(text: str) -> Specification:
         pad_token=_pad_token(file),
     )
     file.finish()
+    if specification.pre_tokenizer.can_begin(model.prefix):
+        # There a word `##s` would be the token `##s`, which TF Text's trie does not find.
+        raise refuse(
+            f"model `WordPiece` with `continuing_subword_prefix` = {model.prefix!r} and the pre-tokenizer",
+            specification.pre_tokenizer.specification,
+            ["BertPreTokenizer", "others that cut the prefix into several words"],
+        )
     return specification
 
 

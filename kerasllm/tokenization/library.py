@@ -1,0 +1,30 @@
+"""Components as the `tokenizers` library makes them from their JSON, each to be run by itself."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tokenizers import Tokenizer, models
+
+__all__ = ["run_decoder", "run_normalizer", "run_pre_tokenizer"]
+
+
+def run_normalizer(specification: str) -> Callable[[str], str]:
+    """The normalizer as a function from text to text."""
+    return _tokenizer("normalizer", specification).normalizer.normalize_str
+
+
+def run_pre_tokenizer(specification: str) -> Callable[[str], list[tuple[str, tuple[int, int]]]]:
+    """The pre-tokenizer as a function from text to words and where they stand."""
+    return _tokenizer("pre_tokenizer", specification).pre_tokenizer.pre_tokenize_str
+
+
+def run_decoder(specification: str) -> Callable[[list[str]], str]:
+    """The decoder as a function from tokens to text."""
+    return _tokenizer("decoder", specification).decoder.decode
+
+
+def _tokenizer(kind: str, specification: str) -> Any:
+    document = json.loads(Tokenizer(models.WordLevel({}, unk_token="")).to_str())
+    document[kind] = json.loads(specification)
+    return Tokenizer.from_str(json.dumps(document))
