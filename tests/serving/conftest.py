@@ -78,9 +78,10 @@ def write_toy_model(directory, *, bias=0.0, warmup=True, manifest=True, labels=(
     from kerasllm.resources.manifest import write_manifest
 
     module = tf.Module()
+    module.bias = tf.Variable(bias)
 
     def answer(text):
-        long = tf.sigmoid(tf.cast(tf.strings.length(text), tf.float32) - 10.0) * 0.5 + bias
+        long = tf.sigmoid(tf.cast(tf.strings.length(text), tf.float32) - 10.0) * 0.5 + module.bias
         scores = tf.stack([1.0 - long, long], axis=1)
         names = tf.constant(list(labels))
         return {
@@ -131,9 +132,8 @@ def start_server(base, **options):
     from kerasllm.serving.server.model_config import config_for_path
     from kerasllm.serving.server.options import ServerOptions
 
-    return EmbeddedServer(
-        [config_for_path(base)], ServerOptions(**{"port": 0, "rest_api_port": 0, **options})
-    )
+    settings = ServerOptions(**{"port": 0, "rest_api_port": 0, **options})
+    return EmbeddedServer([config_for_path(base)], settings)
 
 
 @pytest.fixture

@@ -65,18 +65,23 @@ def test_ordinary_requests_take_the_fast_road():
     "body",
     [
         b'{"instances": ["a"], "instances": ["b"]}',
-        b'{"instances": ["\\ud800"]}',
-        b'{"instances": [1e400]}',
         b'{"instances": ["\xff"]}',
         b'\xef\xbb\xbf{"instances": ["a"]}',
-        b'{"instances": ["\\\\ud83d\\ude00"]}',
+        b'{"instances": ["a"], "n": 12345678901234567890}',
     ],
 )
 def test_what_python_might_read_otherwise_takes_the_exact_road(body):
-    try:
-        assert PredictBody(body)._plain is None
-    except StatusError as error:
-        assert "JSON Parse error" in error.message
+    assert PredictBody(body)._plain is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"instances": ["\\ud800"]}', b'{"instances": [1e400]}', b'{"instances": ["\\\\ud83d\\ude00"]}'],
+)
+def test_what_python_accepts_and_the_server_does_not(body):
+    assert json.loads(body)
+    with pytest.raises(StatusError, match="JSON Parse error"):
+        PredictBody(body)
 
 
 def test_rows_with_a_name_twice_keep_the_values_that_came_first():

@@ -7,16 +7,17 @@ the stock server does in these cases is part of the protocol here.
 
 import asyncio
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from email.utils import formatdate
 from functools import partial
 
 import httptools
 
 from kerasllm.serving.server.gate import Gate
+from kerasllm.serving.server.http_wire import request_target, wire_format
 from kerasllm.serving.server.options import ServerOptions
 from kerasllm.serving.server.rest_app import HttpRequest, HttpResponse, RestApp, error_page
 from kerasllm.serving.status import StatusError
@@ -24,21 +25,7 @@ from kerasllm.serving.status import StatusError
 __all__ = ["HttpConnection", "HttpConnections"]
 
 _ACCESS = logging.getLogger("kerasllm.serving.access")
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    409: "Conflict",
-    413: "Request Entity Too Large",
-    429: "Too Many Requests",
-    499: "Client Closed Request",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-    504: "Gateway Time-out",
-}
+_REQUEST_LINE = re.compile(rb"[A-Za-z]+ \S+ HTTP/")
 
 
 class HttpConnections:
@@ -148,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._dead = self._last = True  # no other protocol is spoken here; the request is answered
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(error_page(501))
+            self._refuse(error_page(501 if _REQUEST_LINE.match(data) else 400))
         except httptools.HttpParserError:
             self._refuse(error_page(400))
         if not self._in_body and self._head_bytes > self._options.max_header_bytes and not self._dead:
@@ -197,6 +184,8 @@ class HttpConnection(asyncio.Protocol):
         length = self._headers.get("content-length", "0")
         if length.isdigit() and int(length[:20]) > self._options.max_body_bytes:
             self._refuse(self._shared.app.too_large())
+        elif self._parser.get_http_version() not in ("1.0", "1.1"):
+            self._refuse(error_page(400))
         elif self._parser.get_method() == b"CONNECT":
             self._refuse(error_page(501))
         else:
@@ -218,7 +207,7 @@ class HttpConnection(asyncio.Protocol):
             return
         request = HttpRequest(
             self._parser.get_method().decode("latin-1"),
-            _target(self._url),
+            request_target(self._url),
             self._headers,
             b"".join(self._body),
         )
@@ -269,7 +258,7 @@ class HttpConnection(asyncio.Protocol):
     ) -> None:
         keep_alive = keep_alive and not (response.close or self._last or self._shared.draining)
         head_only = request.method == "HEAD"
-        self._write(_wire_format(response, version, keep_alive=keep_alive, head_only=head_only))
+        self._write(wire_format(response, version, keep_alive=keep_alive, head_only=head_only))
         _ACCESS.info(
             "%s %s %d %d %.1fms",
             request.method,
@@ -294,7 +283,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._dead = self._last = True
         if not self.busy:
-            self._write(_wire_format(response, "1.1", keep_alive=False))
+            self._write(wire_format(response, "1.1", keep_alive=False))
             _ACCESS.info("- - %d %d", response.status, len(response.body))
             self.close()
 
@@ -312,28 +301,3 @@ class HttpConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _target(url: bytes) -> str:
-    """Returns path and query of a request's target, also of a whole URL as proxies send it."""
-    text = url.decode("utf-8", "surrogateescape")
-    if text[:7].lower() == "http://" or text[:8].lower() == "https://":
-        _, _, rest = text.partition("://")
-        _, slash, path = rest.partition("/")
-        return slash + path or "/"
-    return text
-
-
-def _wire_format(response: HttpResponse, version: str, *, keep_alive: bool, head_only: bool = False) -> bytes:
-    version = version if version == "1.0" else "1.1"
-    lines = [f"HTTP/{version} {response.status} {_REASONS.get(response.status, 'Unknown')}"]
-    lines.append(f"Content-Type: {response.content_type}")
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    if version == "1.1":
-        lines.append(f"Date: {formatdate(usegmt=True)}")
-        lines += [] if keep_alive else ["Connection: close"]
-    else:
-        lines += ["Connection: keep-alive"] if keep_alive else []
-    lines.append(f"Content-Length: {len(response.body)}")
-    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-    return head if head_only else head + response.body

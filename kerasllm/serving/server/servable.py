@@ -77,13 +77,14 @@ class Servable:
         except BaseException:
             self._session.close()
             raise
+        self._names = frozenset(self.meta_graph.signature_def)
         self._signatures: dict[str, Signature] = {}
         self._lock = threading.Lock()
         self._metadata: bytes | None = None
 
     def signature(self, name: str) -> Signature | None:
         """Returns the signature called `name`, or `None`."""
-        if name not in self._signatures and name in self.meta_graph.signature_def:
+        if name not in self._signatures and name in self._names:
             self._signatures[name] = Signature(self.meta_graph.signature_def[name], self._graph)
         return self._signatures.get(name)
 
