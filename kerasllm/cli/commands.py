@@ -137,7 +137,13 @@ def _prepare(ctx: click.Context) -> None:
     handler = _Echo()
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    ctx.call_on_close(lambda: log.removeHandler(handler))
+    log.propagate = False  # TensorFlow's logging puts a handler on the root, which would say all twice
+
+    def restore() -> None:
+        log.removeHandler(handler)
+        log.propagate = True
+
+    ctx.call_on_close(restore)
 
 
 class _Echo(logging.Handler):

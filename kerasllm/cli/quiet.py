@@ -19,11 +19,15 @@ __all__ = ["hide_startup_notes"]
 
 _NOTES = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog\(\)")
 _STDERR = 2
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # the last one: Windows' subsystem for Linux
 
 
 def hide_startup_notes() -> None:
     """From now on, the import of TensorFlow shows no notes. Does not import it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Where there is no GPU, looking for one is logged as an error ("failed call to cuInit"). Errors that
+    # matter are raised in Python, too.
+    has_gpu = any(os.path.exists(device) for device in _GPU_DEVICES)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if has_gpu else "3")
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

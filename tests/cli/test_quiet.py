@@ -50,8 +50,23 @@ def test_an_import_that_fails_shows_what_it_wrote(fake_tensorflow, capfd):
     assert capfd.readouterr().err == "F0000 broken\n"
 
 
+def test_without_a_gpu_the_search_for_one_is_no_error(fake_tensorflow, monkeypatch, tmp_path):
+    fake_tensorflow("")
+    for device, level in ((tmp_path, "2"), (tmp_path / "none", "3")):
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        monkeypatch.setattr(quiet, "_GPU_DEVICES", (str(device),))
+        quiet.hide_startup_notes()
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    quiet.hide_startup_notes()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
+
+
 @pytest.mark.slow
 def test_the_real_tensorflow_is_quiet():
     code = "import kerasllm.cli.quiet as q; q.hide_startup_notes(); import tensorflow as tf; tf.ones(1)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "CUDA_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert done.stderr == ""
