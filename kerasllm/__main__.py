@@ -1,0 +1,5 @@
+"""`python -m kerasllm` is `kerasllm`."""
+
+from kerasllm.cli.main import main
+
+main()
