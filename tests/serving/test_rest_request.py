@@ -30,7 +30,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(VALUES, st.sampled_from(["instances", "inputs"]), st.sampled_from([FLOAT, INT32, STRING, BOOL, INT8]))
 def test_the_fast_road_says_what_the_exact_one_says(value, key, kind):
     body = json.dumps({key: value}).encode()
@@ -144,6 +144,6 @@ def test_denormal_numbers_are_flushed_and_large_ones_are_infinite():
 
 
 def test_a_long_malformed_body_names_the_offset():
-    body = b'{"instances":[' + b"[1,2,3]," * 100_000
-    with pytest.raises(StatusError, match=r"JSON Parse error: Invalid value\. at offset: 800014"):
+    body = b'{"instances":[' + b"[1,2,3]," * 20_000
+    with pytest.raises(StatusError, match=r"JSON Parse error: Invalid value\. at offset: 160014"):
         PredictBody(body)
