@@ -112,9 +112,10 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(self._task, completed=batch + 1, logs=format_logs(shown))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Leaves the figures of the epoch beside its bar."""
+        """Prints the figures of the epoch above the bar: beside it there is no room for them."""
         shown = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
-        self._bar.update(self._task, completed=self.steps_per_epoch, logs=format_logs(shown or logs))
+        self._bar.update(self._task, completed=self.steps_per_epoch, visible=False)
+        self._bar.console.print(f"Epoch {epoch + 1}/{self.num_epochs}: {format_logs(shown or logs or {})}", markup=False)
 
     def on_train_end(self, logs=None):
         """Puts the terminal back."""

@@ -105,7 +105,7 @@ def test_verify_finds_damage(run, trained, tmp_path):
 @pytest.fixture(scope="module")
 def server(trained):
     """`kerasllm serve` in a process of its own, on free ports: `(process, REST port, gRPC port)`."""
-    command = [sys.executable, "-m", "kerasllm.cli", "serve", str(trained.export.parent)]
+    command = [sys.executable, "-m", "kerasllm", "serve", str(trained.export.parent)]
     command += ["--port", "0", "--rest_api_port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     seen = []

@@ -18,7 +18,7 @@ from kerasllm.cli.main import COMMANDS
 from kerasllm.errors import DataError, KerasLLMError
 
 RAISE = "from kerasllm.errors import DataError; raise DataError"
-KERASLLM = [sys.executable, "-m", "kerasllm.cli"]
+KERASLLM = [sys.executable, "-m", "kerasllm"]
 
 
 def test_help_lists_every_command_with_what_it_does(run):

@@ -71,7 +71,7 @@ def test_the_probe_sees_a_heavy_import():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-c", "import kerasllm"], ["-m", "kerasllm.cli", "-h"]], ids=["import", "-h"]
+    "arguments", [["-c", "import kerasllm"], ["-m", "kerasllm", "-h"]], ids=["import", "-h"]
 )
 def test_the_front_door_answers_in_half_a_second(arguments):
     seconds = []

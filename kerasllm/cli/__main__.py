@@ -1,5 +1,0 @@
-"""`python -m kerasllm.cli`: the command line where the console script is not on the PATH."""
-
-from kerasllm.cli.main import main
-
-main()
