@@ -1,4 +1,4 @@
-"""`python -m kerasllm.cli`: the command line where the console script is not on the PATH."""
+"""`python -m kerasllm`: the command line where the console script is not on the PATH."""
 
 from kerasllm.cli.main import main
 

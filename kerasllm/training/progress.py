@@ -115,7 +115,8 @@ class ProgressBar(keras.callbacks.Callback):
         """Prints the figures of the epoch above the bar: beside it there is no room for them."""
         shown = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
         self._bar.update(self._task, completed=self.steps_per_epoch, visible=False)
-        self._bar.console.print(f"Epoch {epoch + 1}/{self.num_epochs}: {format_logs(shown or logs or {})}", markup=False)
+        line = f"Epoch {epoch + 1}/{self.num_epochs}: {format_logs(shown or logs or {})}"
+        self._bar.console.print(line, markup=False)
 
     def on_train_end(self, logs=None):
         """Puts the terminal back."""
