@@ -18,6 +18,7 @@ from kerasllm.data.report import DataReport
 
 Encode = Callable[[list[str], list[str] | None], list[list[int]]]
 
+_SWALLOWED_TIMES, _SWALLOWED_LINES = 15, 10
 _ENCODE_ROWS = 1024
 _PERCENTILES = (50, 90, 95, 99)
 
@@ -158,7 +159,20 @@ def _suspicious(records: Records) -> dict[str, dict[str, Any]]:
         rows = [row for row, key in enumerate(records.keys) if any(pattern.search(text) for text in key)]
         if rows:
             found[name] = _found(records, rows)
+    swallowed = _rows_with_swallowed_rows(records.texts)
+    if swallowed:
+        found["many lines, perhaps other rows that an open quote swallowed"] = _found(records, swallowed)
     return found
+
+
+def _rows_with_swallowed_rows(texts: list[str]) -> list[int]:
+    """Finds texts of many lines among short ones: mostly damage from where the file was made."""
+    usual = float(np.median([len(text) for text in texts])) if texts else 0.0
+    return [
+        row
+        for row, text in enumerate(texts)
+        if len(text) > _SWALLOWED_TIMES * usual and text.count("\n") >= _SWALLOWED_LINES
+    ]
 
 
 def _tokens(records: Records, encoding: _Encoding) -> dict[str, Any]:

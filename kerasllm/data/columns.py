@@ -60,9 +60,8 @@ def map_columns(
     for role, column in _recognise(names, taken=set(told.values()), roles=set(told)).items():
         found.setdefault(role, column)
     wanted = [role for role in ROLES if role == "text" or (role == "label" and require_label)]
-    missing = [role for role in wanted if role not in found]
-    if missing:
-        raise ColumnError(_missing(names, missing, wanted, told, task, source))
+    if not found.keys() >= set(wanted):
+        raise ColumnError(_missing(names, wanted, told, found, task, source))
     return {role: found[role] for role in ROLES if role in found}
 
 
@@ -117,39 +116,42 @@ def _only(names: Sequence[str], known: Collection[str], *, canonical: str) -> st
 
 def _missing(
     names: Sequence[str],
-    missing: list[str],
     wanted: list[str],
     told: dict[str, str],
+    found: dict[str, str],
     task: str,
     source: str,
 ) -> str:
-    left = [name for name in names if name not in told.values()]
+    missing = [role for role in wanted if role not in found]
+    left = [name for name in names if name and name not in found.values()]
     examples = dict(told)
     for role in missing:
         close = difflib.get_close_matches(role, left, n=1, cutoff=0.5)
-        best = (
-            close[0] if close else (left[-1 if role == "label" else 0] if left else f"{role.upper()}_COLUMN")
-        )
-        examples[role] = best
-        left = [name for name in left if name != best]
-    python = ", ".join(f"{role!r}: {column!r}" for role, column in examples.items())
-    shell = " ".join(f"-s data.columns.{role}={_shell(column)}" for role, column in examples.items())
+        candidates = close or (left[-1:] if role == "label" else left[:1]) or ["COLUMN"]
+        examples[role] = candidates[0]
+        left = [name for name in left if name != examples[role]]
+    python = ", ".join(f"{role!r}: {_shown(column)!r}" for role, column in examples.items())
+    shell = " ".join(_setting(role, column) for role, column in examples.items())
     known = _LABEL_NAMES if missing == ["label"] else _TEXT_NAMES
     matches = [name for name in names if name.strip().lower() in known]
     several = f" Several could be meant: {matches}." if len(matches) > 1 else ""
     return (
-        f"`{source}` needs the columns {sorted(wanted)} for the task `{task}`, but has {_listed(names)}."
-        f"{several} Rename them or map them, e.g. `columns={{{python}}}` or `{shell}`."
+        f"`{source}` needs the columns {sorted(wanted)} for the task `{task}`, but has "
+        f"{_listed(names)}.{several} Rename them or map them, e.g. `columns={{{python}}}` or `{shell}`."
     )
 
 
 def _example(role: str, column: str) -> str:
-    return f"`columns={{{role!r}: {column!r}}}` or `-s data.columns.{role}={_shell(column)}`"
+    return f"`columns={{{role!r}: {_shown(column)!r}}}` or `{_setting(role, column)}`"
 
 
-def _shell(column: str) -> str:
-    """Quotes a column for the shell; one that a terminal would obey is left for the user to write."""
-    return shlex.quote(column) if column.isprintable() and len(column) <= 40 else "COLUMN"
+def _setting(role: str, column: str) -> str:
+    return f"-s data.columns.{role}={shlex.quote(_shown(column))}"
+
+
+def _shown(column: str) -> str:
+    """A column to copy; one that is long, or that a terminal would obey, is left for the user to write."""
+    return column if column.isprintable() and len(column) <= 40 else "COLUMN"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import stat
+import struct
 import sys
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO
 
 from kerasllm.data import limits
 from kerasllm.data.files import COMPRESSIONS, FORMATS, check_magic
-from kerasllm.data.problems import quote
+from kerasllm.data.problems import printable, quote
 from kerasllm.errors import DataError
 
 _OPENERS: dict[str, Callable[[Any], Any]] = {
@@ -27,7 +28,10 @@ _COMPRESSED_MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\x00",
 _EXPECTED = {"csv": "CSV", "tsv": "TSV", "jsonl": "JSON Lines", "txt": "plain text"}
 _BUFFER_BYTES = 2**20
 # What the standard library raises on damaged data; EOFError and "ended" mean that it was cut off.
-_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, ValueError)
+_DAMAGE = (
+    *(EOFError, OSError, ValueError, IndexError, OverflowError, NotImplementedError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, struct.error),
+)
 
 
 class DamagedStreamError(DataError):
@@ -68,7 +72,7 @@ class _BoundedStream(io.RawIOBase):
             data = self._inner.read1(len(buffer))
         except _DAMAGE as error:
             cut_off = isinstance(error, EOFError)
-            what = "incomplete" if cut_off else f"corrupt ({error})"
+            what = "incomplete" if cut_off else f"corrupt ({printable(str(error))})"
             raise DamagedStreamError(
                 f"`{self._shown}` is {what}; fetch it again.", shown=self._shown, cut_off=cut_off
             ) from None
@@ -137,7 +141,7 @@ def open_member(
     try:
         inner = archive.open(member)
     except (*_DAMAGE, RuntimeError) as error:  # RuntimeError: encrypted
-        raise DataError(f"`{shown}` cannot be read from its ZIP archive: {error}.") from None
+        raise DataError(f"`{shown}` cannot be read from its ZIP archive: {printable(str(error))}.") from None
     with inner:
         bounded = _bounded(inner, shown, format, lambda: member.compress_size, in_memory)
         yield io.BufferedReader(bounded, _BUFFER_BYTES)
@@ -155,7 +159,9 @@ def open_archive(path: Path, shown: str) -> Iterator[zipfile.ZipFile]:
         try:
             archive = zipfile.ZipFile(raw)
         except _DAMAGE as error:
-            raise DataError(f"`{shown}` is incomplete or corrupt ({error}); fetch it again.") from None
+            raise DataError(
+                f"`{shown}` is incomplete or corrupt ({printable(str(error))}); fetch it again."
+            ) from None
         with archive:
             number = len(archive.infolist())
             if number > limits.MAX_MEMBERS:
@@ -171,7 +177,7 @@ def choose_member(archive: zipfile.ZipFile, wanted: str | None, shown: str) -> z
     Raises:
         DataError: If there is none, more than one, or it is encrypted, unsafe or no regular file.
     """
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
     for member in members:
         _check_member(member, shown)
     readable = [member for member in members if _is_text_format(member.filename)]
@@ -199,10 +205,12 @@ def choose_member(archive: zipfile.ZipFile, wanted: str | None, shown: str) -> z
 def _check_member(member: zipfile.ZipInfo, shown: str) -> None:
     name = member.orig_filename
     parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+    if not name or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
         raise DataError(
             f"`{shown}` has a member {quote(name)} that climbs out of the archive; it is not read."
         )
+    if not member.filename.isprintable():
+        raise DataError(f"`{shown}` has a member {quote(name)} with control characters in its name.")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
         raise DataError(f"`{shown}` has a member {quote(name)} that is no regular file; it is not read.")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kerasllm.data import limits
+from kerasllm.data.problems import printable
 from kerasllm.errors import ColumnError, DataError
 
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, RuntimeError, MemoryError)
@@ -71,5 +72,5 @@ def _check_size(shown: str, num_bytes: int, num_rows: int, in_memory: bool) -> N
 
 
 def _damaged(shown: str, error: BaseException) -> DataError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
     return DataError(f"`{shown}` is a damaged Parquet file ({reason}). Fetch or write it again.")

@@ -25,6 +25,11 @@ def quote(value: object) -> str:
         return f"a {type(value).__name__} too long to print"
 
 
+def printable(text: str) -> str:
+    """Replaces what a terminal would obey, in words that come from elsewhere."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def plural(number: int, noun: str) -> str:
     """Says `1 row`, `2 rows`, `1,200 rows`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

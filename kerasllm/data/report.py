@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from kerasllm.data.problems import printable
+
 _MAX_LABELS = 20
 _BAR_WIDTH = 24
 
@@ -76,20 +78,15 @@ def _split_lines(name: str, facts: dict[str, Any]) -> list[str]:
 
 def _label_lines(labels: dict[str, int], num_rows: int) -> list[str]:
     shown = sorted(labels.items(), key=lambda item: -item[1])[:_MAX_LABELS]
-    width = min(max(len(_plain(name)) for name, _ in shown), 30)
+    width = min(max(len(printable(name)) for name, _ in shown), 30)
     most = max(labels.values())
     lines = []
     for name, count in shown:
         bar = "█" * max(1, round(_BAR_WIDTH * count / most))
-        lines.append(f"  {_plain(name)[:30]:<{width}}  {count:>9,}  {count / num_rows:>6.1%}  {bar}")
+        lines.append(f"  {printable(name)[:30]:<{width}}  {count:>9,}  {count / num_rows:>6.1%}  {bar}")
     if len(labels) > _MAX_LABELS:
         lines.append(f"  … and {len(labels) - _MAX_LABELS:,} labels more")
     return lines
-
-
-def _plain(name: str) -> str:
-    """A label without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
 def _lengths_shown(lengths: dict[str, float]) -> str:

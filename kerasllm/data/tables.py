@@ -16,7 +16,7 @@ from kerasllm.data.decoding import NumberedLines
 from kerasllm.data.files import check_regular_file, split_suffix
 from kerasllm.data.jsonl_format import jsonl_rows
 from kerasllm.data.parquet_format import open_parquet
-from kerasllm.data.problems import Problems
+from kerasllm.data.problems import Problems, printable, quote
 from kerasllm.data.records import Origin
 from kerasllm.errors import DataError
 
@@ -167,11 +167,28 @@ def batches_table(
         for whole in batches:
             for at in range(0, whole.num_rows, size):
                 batch = whole.slice(at, size)
-                columns = {name: batch.column(names.index(name)).to_pylist() for name in wanted}
+                columns = {
+                    name: _python_values(batch.column(names.index(name)), name, origin) for name in wanted
+                }
                 yield Chunk(columns, range(start, start + batch.num_rows))
                 start += batch.num_rows
 
     return RawTable(origin, names, chunks, Problems(origin), **more)
+
+
+def _python_values(column: pa.Array, name: str, origin: Origin) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        # Text that is none: as bytes, the rows that hold it can be named.
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if not pa.types.is_nested(column.type):
+            return column.cast(pa.large_binary()).to_pylist()
+        reason = "it holds bytes that are not UTF-8"
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        reason = printable(str(error))
+    raise DataError(f"`{origin.name}` has a column {quote(name)} that cannot be read: {reason}.")
 
 
 def _text_table(stream: Any, format: str, shown: str, encoding: str) -> RawTable:

@@ -158,7 +158,11 @@ def _label_name(
     value: Any, position: int, problems: Problems, class_names: Sequence[str] | None
 ) -> str | None:
     if isinstance(value, bytes):
-        value = value.decode(errors="replace")
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            problems.add("bytes that are not UTF-8 as label", position, quote(value), is_label=True)
+            return None
     if isinstance(value, str):
         value = value.strip()
     if is_missing(value) or (isinstance(value, str) and value in _MISSING_LABELS):

@@ -92,6 +92,14 @@ def test_good_characters_are_not_suspicious(text):
     assert audit({"train": rows([*GOOD, text])}).splits["train"]["suspicious"] == {}
 
 
+def test_rows_that_an_open_quote_swallowed():
+    """As in a well-known spam set, whose texts hold up to 316 other messages."""
+    swallowed = "".join(f"ham\tmessage {row}\n" for row in range(20))
+    report = audit({"train": rows([*GOOD, swallowed])})
+    kind = "many lines, perhaps other rows that an open quote swallowed"
+    assert report.splits["train"]["suspicious"] == {kind: {"num_rows": 1, "examples": ["train_data[40]"]}}
+
+
 def test_duplicates_and_conflicts():
     report = audit({"train": rows(["x", "y", "x", "x"], ["a", "b", "a", "b"])})
     facts = report.splits["train"]

@@ -37,6 +37,13 @@ def zipped(members: dict[str, bytes], *, mode: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def encrypted_zip() -> bytes:
+    data = bytearray(zipped({"reviews.csv": GOOD.encode()}))
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag that says: encrypted
+        data[data.index(magic) + offset] |= 1
+    return bytes(data)
+
+
 def write(directory, name: str, content: bytes) -> str:
     os.chdir(directory)
     (directory / name).write_bytes(content)
@@ -46,6 +53,77 @@ def write(directory, name: str, content: bytes) -> str:
 @pytest.fixture(autouse=True)
 def _in_tmp_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+# Archives (D27)
+
+ARCHIVES = [
+    ("reviews.zip", zipped({"": b"x"}), DataError, r"has a member '' that climbs out"),
+    ("reviews.zip", zipped({"a\x1b.csv": b"x"}), DataError, r"a member 'a\\x1b.csv' with control characters"),
+    (
+        "reviews.zip",
+        zipped({"../reviews.csv": b"x"}),
+        DataError,
+        r"a member '../reviews.csv' that climbs out",
+    ),
+    (
+        "reviews.zip",
+        zipped({"/etc/reviews.csv": b"x"}),
+        DataError,
+        r"a member '/etc/reviews.csv' that climbs out",
+    ),
+    ("reviews.zip", zipped({"C:\\reviews.csv": b"x"}), DataError, r"that climbs out of the archive"),
+    (
+        "reviews.zip",
+        zipped({"reviews.csv": b"/etc/passwd"}, mode=0o120777),
+        DataError,
+        "that is no regular file",
+    ),
+    (
+        "reviews.zip",
+        zipped({"a.csv": b"x", "b.csv": b"y"}),
+        DataError,
+        r"holds 2 data files: 'a.csv', 'b.csv'. Name one, e.g. `reviews.zip/a.csv`",
+    ),
+    (
+        "reviews.zip",
+        zipped({"readme.md": b"x"}),
+        DataError,
+        r"holds no CSV, TSV, JSON Lines or text file; it has 'readme.md'",
+    ),
+    (
+        "reviews.zip",
+        zipped({"[Content_Types].xml": b"", "a.txt": b""}),
+        DataError,
+        "is an Excel workbook or Word document",
+    ),
+    (
+        "reviews.zip",
+        zipped({f"{row}.md": b"" for row in range(10_001)}),
+        DataError,
+        r"has 10,001 members; at most 10,000",
+    ),
+    (
+        "reviews.zip",
+        encrypted_zip(),
+        DataError,
+        "`reviews.zip` is encrypted. Unpack it with its password first",
+    ),
+    (
+        "reviews.zip",
+        zipped({"a.csv": lines("text,label", "a")}),
+        DataError,
+        r"`reviews.zip/a.csv` cannot be used: too few fields in 1 row \(line 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "error", "message"), ARCHIVES, ids=range(len(ARCHIVES)))
+def test_archive_that_is_not_read(tmp_path, name, content, error, message):
+    path = write(tmp_path, name, content)
+    with pytest.raises(error, match=message):
+        read_records(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]  # nothing was extracted
 
 
 # Paths (D30)
@@ -246,3 +324,24 @@ OBJECTS = [
 def test_bad_object_is_answered_with_its_message(source, message):
     with pytest.raises(DataError, match=message):
         read_records(source, name="train_data")
+
+
+def test_bad_lines_of_a_stream_are_named_when_they_are_reached(tmp_path):
+    path = write(tmp_path, "reviews.txt", b"good\n\n" + b"\xff\xfe\n")
+    batches = stream_records(path, batch_size=1)
+    assert next(batches).texts == ["good"]
+    assert next(batches).texts == [""]
+    with pytest.raises(DataError, match=r"bytes that are not UTF-8 in 1 line \(line 3: byte 6 \(0xFF\)\)"):
+        next(batches)
+
+
+def test_bad_rows_are_dropped_up_to_the_number_allowed(tmp_path):
+    path = write(tmp_path, "reviews.csv", lines("text,label", *["good,pos"] * 20, "a,b,c", "d,"))
+    with pytest.raises(DataError, match=r"drop those 2 rows with `max_bad_rows=2` \(now 1\)"):
+        read_records(path, max_bad_rows=1)
+    records = read_records(path, max_bad_rows=2)
+    assert records.num_rows == 20
+    assert records.notes == (
+        "`reviews.csv`: dropped too many fields in 1 row (line 22: 3 instead of 2)",
+        "`reviews.csv`: dropped no label in 1 row (line 23)",
+    )

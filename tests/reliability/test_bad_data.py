@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import lzma
-import os
 import zipfile
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kerasllm.data import limits
-from kerasllm.data.reading import read_records, stream_records
+from kerasllm.data.reading import read_records
 from kerasllm.errors import ColumnError, DataError, LabelError
 
 GOOD = "text,label\nA joy.,pos\nA bore.,neg\n"
@@ -40,17 +39,17 @@ def zipped(members: dict[str, bytes], *, mode: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def encrypted_zip() -> bytes:
-    data = bytearray(zipped({"reviews.csv": GOOD.encode()}))
-    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag that says: encrypted
-        data[data.index(magic) + offset] |= 1
-    return bytes(data)
-
-
 def parquet(**columns) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
+
+
+def parquet_with_bytes(column: str) -> bytes:
+    good = pa.array(["A joy.", "Good.", "B\u00e9."]).buffers()
+    data = good[2].to_pybytes().replace("\u00e9".encode(), b"\xff\xff")
+    bad = pa.Array.from_buffers(pa.string(), 3, [None, good[1], pa.py_buffer(data)])
+    return parquet(**({"text": ["a", "b", "c"], "label": ["a", "b", "c"]} | {column: bad}))
 
 
 def damaged_parquet() -> bytes:
@@ -115,6 +114,18 @@ FILES = [
     ),
     ("reviews.jsonl", b'{"story": "A joy."}\n', ColumnError, r"but has \['story'\]"),
     ("reviews.parquet", parquet(body=["a"], stars=[1]), ColumnError, r"but has \['body', 'stars'\]"),
+    (
+        "reviews.csv",
+        lines("x" * 5000 + ",y", "a,b"),
+        ColumnError,
+        r"e.g. `columns=\{'text': 'COLUMN', 'label': 'y'\}`",
+    ),
+    (
+        "reviews.csv",
+        lines(",spam,text", "0,1,A joy."),
+        ColumnError,
+        r"but has \['', 'spam', 'text'\]. Rename them or map them, e.g. `columns=\{'label': 'spam'\}`",
+    ),
     # Encodings (D4, D5)
     (
         "reviews.csv",
@@ -231,6 +242,24 @@ FILES = [
         parquet(text=["a", None], label=["a", "b"]),
         DataError,
         r"no text in 1 row \(row 2\)",
+    ),
+    (
+        "reviews.parquet",
+        parquet_with_bytes("text"),
+        DataError,
+        r"bytes that are not UTF-8 as text in 1 row \(row 3: byte 1\)",
+    ),
+    (
+        "reviews.parquet",
+        parquet_with_bytes("label"),
+        LabelError,
+        r"bytes that are not UTF-8 as label in 1 row \(row 3",
+    ),
+    (
+        "reviews.parquet",
+        parquet(text=pa.array([2**62], pa.timestamp("us")), label=["a"]),
+        DataError,
+        r"has a column 'text' that cannot be read: ",
     ),
     # Labels that are none (D12)
     (
@@ -350,62 +379,6 @@ FILES = [
     ("reviews", GOOD.encode(), DataError, "has no ending, which names no format"),
     ("reviews.parquet.gz", b"\x1f\x8b", DataError, "is a compressed Parquet file"),
     ("reviews.txt", b"A joy.\n", DataError, "`reviews.txt` is plain text, which has no labels"),
-    # Archives (D27)
-    (
-        "reviews.zip",
-        zipped({"../reviews.csv": b"x"}),
-        DataError,
-        r"a member '../reviews.csv' that climbs out",
-    ),
-    (
-        "reviews.zip",
-        zipped({"/etc/reviews.csv": b"x"}),
-        DataError,
-        r"a member '/etc/reviews.csv' that climbs out",
-    ),
-    ("reviews.zip", zipped({"C:\\reviews.csv": b"x"}), DataError, r"that climbs out of the archive"),
-    (
-        "reviews.zip",
-        zipped({"reviews.csv": b"/etc/passwd"}, mode=0o120777),
-        DataError,
-        "that is no regular file",
-    ),
-    (
-        "reviews.zip",
-        zipped({"a.csv": b"x", "b.csv": b"y"}),
-        DataError,
-        r"holds 2 data files: 'a.csv', 'b.csv'. Name one, e.g. `reviews.zip/a.csv`",
-    ),
-    (
-        "reviews.zip",
-        zipped({"readme.md": b"x"}),
-        DataError,
-        r"holds no CSV, TSV, JSON Lines or text file; it has 'readme.md'",
-    ),
-    (
-        "reviews.zip",
-        zipped({"[Content_Types].xml": b"", "a.txt": b""}),
-        DataError,
-        "is an Excel workbook or Word document",
-    ),
-    (
-        "reviews.zip",
-        zipped({f"{row}.md": b"" for row in range(10_001)}),
-        DataError,
-        r"has 10,001 members; at most 10,000",
-    ),
-    (
-        "reviews.zip",
-        encrypted_zip(),
-        DataError,
-        "`reviews.zip` is encrypted. Unpack it with its password first",
-    ),
-    (
-        "reviews.zip",
-        zipped({"a.csv": lines("text,label", "a")}),
-        DataError,
-        r"`reviews.zip/a.csv` cannot be used: too few fields in 1 row \(line 2",
-    ),
     # JSON Lines (D28)
     (
         "reviews.jsonl",
@@ -445,7 +418,6 @@ FILES = [
 
 
 def write(directory, name: str, content: bytes) -> str:
-    os.chdir(directory)
     (directory / name).write_bytes(content)
     return name
 
@@ -467,24 +439,3 @@ def test_bad_file_is_answered_with_its_message(tmp_path, name, content, error, m
 
 def test_corpus_is_as_large_as_promised():
     assert len(FILES) >= 60
-
-
-def test_bad_lines_of_a_stream_are_named_when_they_are_reached(tmp_path):
-    path = write(tmp_path, "reviews.txt", b"good\n\n" + b"\xff\xfe\n")
-    batches = stream_records(path, batch_size=1)
-    assert next(batches).texts == ["good"]
-    assert next(batches).texts == [""]
-    with pytest.raises(DataError, match=r"bytes that are not UTF-8 in 1 line \(line 3: byte 6 \(0xFF\)\)"):
-        next(batches)
-
-
-def test_bad_rows_are_dropped_up_to_the_number_allowed(tmp_path):
-    path = write(tmp_path, "reviews.csv", lines("text,label", *["good,pos"] * 20, "a,b,c", "d,"))
-    with pytest.raises(DataError, match=r"drop those 2 rows with `max_bad_rows=2` \(now 1\)"):
-        read_records(path, max_bad_rows=1)
-    records = read_records(path, max_bad_rows=2)
-    assert records.num_rows == 20
-    assert records.notes == (
-        "`reviews.csv`: dropped too many fields in 1 row (line 22: 3 instead of 2)",
-        "`reviews.csv`: dropped no label in 1 row (line 23)",
-    )
