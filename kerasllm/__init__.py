@@ -26,8 +26,17 @@ _HOME = {
 }
 _MODULES = ("callbacks", "metrics", "serving", "testing")
 
-__all__ = [  # noqa: PLE0604
-    *sorted([*_HOME, *_MODULES]),
+__all__ = [
+    "ExportedModel",
+    "Preset",
+    "TextClassifier",
+    "Tokenizer",
+    "callbacks",
+    "finetune",
+    "load",
+    "metrics",
+    "serving",
+    "testing",
 ]
 
 
