@@ -39,7 +39,7 @@ class EagerTokenizer:
         pairs: Sequence[str] | None,
         *,
         sequence_length: int | None,
-        offsets: bool = False,
+        complete: bool = False,
     ) -> list[Any]:
         """Encodes texts, or pairs of texts, to `tokenizers.Encoding`s.
 
@@ -47,7 +47,8 @@ class EagerTokenizer:
             texts: Texts, or the first text of every pair.
             pairs: The second text of every pair, or `None`.
             sequence_length: Most tokens of an encoding, special tokens included; `None` for no limit.
-            offsets: Also compute character offsets, which takes longer. Defaults to `False`.
+            complete: Also fill in offsets and segments, which takes longer. Without, segments are wrong where
+                there is no post-processor. Defaults to `False`.
 
         Returns:
             One encoding a text.
@@ -58,7 +59,7 @@ class EagerTokenizer:
         inputs = _inputs(texts, pairs)
         with self._lock:
             self._truncate(sequence_length)
-            run = self.tokenizer.encode_batch if offsets else self.tokenizer.encode_batch_fast
+            run = self.tokenizer.encode_batch if complete else self.tokenizer.encode_batch_fast
             try:
                 return list(run(inputs))
             except TypeError as error:

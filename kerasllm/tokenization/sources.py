@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers.models import WordPiece
+
 from kerasllm.errors import TokenizerError
 
 __all__ = ["read_source"]
@@ -75,13 +77,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _from_vocabulary(path: Path, config: dict[str, Any]) -> str:
-    with path.open(encoding="utf-8") as lines:  # splits lines as transformers does
-        try:
-            vocabulary = {line.rstrip("\n"): index for index, line in enumerate(lines)}
-        except UnicodeDecodeError as error:
-            raise TokenizerError(
-                f"`{path}` is not UTF-8 at byte {error.start}: the file is damaged."
-            ) from error
+    _read_text(path)  # explains what is no UTF-8
+    # In the order of the ids: the library's own order changes from run to run, and with it the fingerprint.
+    vocabulary = dict(sorted(WordPiece.read_file(str(path)).items(), key=lambda entry: entry[1]))
     _refuse_what_is_not_plain_bert(path, config, vocabulary)
     tokens = {name: _special_token(config, name) for name in _BERT_TOKENS}
     contents = {name: token["content"] for name, token in tokens.items()}

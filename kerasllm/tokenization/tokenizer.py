@@ -49,6 +49,7 @@ class Tokenizer:
         self._config = dict(config or {})
         self._specification: Specification = parse_specification(specification)
         self._eager = EagerTokenizer(specification)
+        self._check_added_ids()
         self._graph: Any = None
 
     @classmethod
@@ -123,7 +124,7 @@ class Tokenizer:
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Like `encode`, with the segment (0 or 1) of every token as a second list."""
         self._check_length(sequence_length, pair=pairs is not None)
-        encodings = self._eager.encode(texts, pairs, sequence_length=sequence_length)
+        encodings = self._eager.encode(texts, pairs, sequence_length=sequence_length, complete=True)
         return [e.ids for e in encodings], [e.type_ids for e in encodings]
 
     def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
@@ -143,7 +144,7 @@ class Tokenizer:
 
         Special tokens that are in no text have `(0, 0)`.
         """
-        return [e.offsets for e in self._eager.encode(texts, None, sequence_length=None, offsets=True)]
+        return [e.offsets for e in self._eager.encode(texts, None, sequence_length=None, complete=True)]
 
     def graph_encode(
         self, texts: Any, pairs: Any = None, *, sequence_length: int | None = None
@@ -247,6 +248,16 @@ class Tokenizer:
             "this tokenizer has no padding token: expected `pad_token` in `tokenizer_config.json`, or a "
             "token `[PAD]` or `<pad>` in the vocabulary. Name one of its tokens as `pad_token` there."
         )
+
+    def _check_added_ids(self) -> None:
+        for token in self._specification.added_tokens:
+            found = self._eager.tokenizer.token_to_id(token.content)
+            if found != token.id:  # the library numbers them anew where they do not follow the vocabulary
+                raise TokenizerError(
+                    f"the added token {token.content!r} has the id {token.id} in the `tokenizer.json`, but "
+                    f"the `tokenizers` library reads it as {found}. Give added tokens the ids after the "
+                    "vocabulary, without gaps."
+                )
 
     def _check_length(self, sequence_length: int | None, *, pair: bool) -> None:
         if sequence_length is None:

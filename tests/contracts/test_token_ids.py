@@ -3,6 +3,7 @@
 
 import bz2
 import csv
+import itertools
 import json
 import random
 import subprocess
@@ -192,7 +193,7 @@ def through_saved_models(tokenizers, texts, folder):
 def rows(ragged: tf.RaggedTensor) -> list[list[int]]:
     """`to_list`, which is slow."""
     values, splits = ragged.values.numpy().tolist(), ragged.row_splits.numpy().tolist()
-    return [values[start:end] for start, end in zip(splits, splits[1:], strict=False)]
+    return [values[start:end] for start, end in itertools.pairwise(splits)]
 
 
 def through_data(tokenizer, texts):
@@ -265,7 +266,7 @@ def test_pairs_and_truncation_are_the_library(own, texts, sequence_length):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize("name", ["uncased", "cased", "nothing cleaned", "decomposed"])
 def test_every_code_point_is_the_library(own, name):
     tokenizer = Tokenizer.from_json(own[name])
     encode = tf.function(tokenizer.graph_encode, input_signature=[tf.TensorSpec([None], tf.string)])

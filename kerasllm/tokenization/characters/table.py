@@ -83,7 +83,7 @@ def _in_two_stages(
 
 def _read(path: Path) -> CharacterTable | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             table = CharacterTable(**{name: file[name] for name in CharacterTable.__dataclass_fields__})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: made anew
         return None
