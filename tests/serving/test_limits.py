@@ -291,3 +291,20 @@ def test_texts_are_not_logged(toy_server, caplog):
         exchange(toy_server.rest_port, b"GET /v1/models/toy HTTP/1.1\r\nHost: x\r\n\r\n")
     assert "POST /v1/models/toy:predict 200" in caplog.text
     assert "canary" not in caplog.text
+
+
+def test_web_pages_of_other_origins_may_read_only_if_asked_for(toy, toy_server, serve_directory):
+    request = b"GET /v1/models/nope HTTP/1.1\r\nHost: x\r\nOrigin: http://example.com\r\n\r\n"
+    assert b"Access-Control" not in exchange(toy_server.rest_port, request)
+    with serve_directory(toy, enable_rest_api_cors=True) as server:
+        assert b"Access-Control-Allow-Origin: *\r\n" in exchange(server.rest_port, request)
+
+
+def test_the_health_of_the_server_over_grpc(toy, serve_directory):
+    import grpc
+
+    with (
+        serve_directory(toy, enable_grpc_healthcheck_service=True) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30) == b"\x08\x01"

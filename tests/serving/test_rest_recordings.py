@@ -10,9 +10,39 @@ import pytest
 _FILE = Path(__file__).parents[3] / "shared" / "serving" / "rest.jsonl"
 _RECORDINGS = [json.loads(line) for line in _FILE.read_text().splitlines()] if _FILE.is_file() else []
 
-NOT_YET = sorted(
-    recording["name"] for recording in _RECORDINGS if recording["path"].endswith((":classify", ":regress"))
-)
+# :classify and :regress are not part of the server yet; asking for them must be a clear error.
+NOT_YET = {
+    "classify_b64_bad",
+    "classify_bad_json",
+    "classify_bool",
+    "classify_context_not_obj",
+    "classify_context_overlap",
+    "classify_empty_body",
+    "classify_empty_example",
+    "classify_empty_list_feature",
+    "classify_example_not_obj",
+    "classify_examples_missing",
+    "classify_examples_not_list",
+    "classify_int_for_float",
+    "classify_list",
+    "classify_list_two",
+    "classify_mixed_list",
+    "classify_nan",
+    "classify_nested",
+    "classify_null",
+    "classify_obj",
+    "classify_sig_int",
+    "classify_sig_missing",
+    "classify_sig_wrong_kind",
+    "classify_uint64",
+    "classify_unknown_model",
+    "regress_examples_missing",
+    "regress_nan",
+    "regress_ok",
+    "regress_on_predict_model",
+    "regress_sig_missing",
+    "regress_unknown_model",
+}
 
 
 def send(port, recording):
@@ -56,3 +86,10 @@ def test_the_embedded_server_answers_as_the_real_one(recording, recorded_server)
     assert headers["Content-Type"] == recording["content_type"]
     for name, value in recording.get("headers", {}).items():
         assert headers[name] == value
+
+
+@pytest.mark.skipif(not _RECORDINGS, reason=f"the recordings of the real server are not there: {_FILE}")
+def test_what_is_not_answered_yet_is_a_known_part():
+    names = {recording["name"] for recording in _RECORDINGS}
+    assert names >= NOT_YET
+    print(f"REST: {len(names) - len(NOT_YET)} of {len(names)} recordings replayed, {len(NOT_YET)} not yet")

@@ -103,7 +103,8 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._head_bytes = 0  # received
+        self._head_size = 0  # parsed
         self._started = False
         self._in_body = False
         self._expects_continue = False
@@ -166,16 +167,18 @@ class HttpConnection(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._body = []
-        self._body_bytes = self._head_bytes = 0
+        self._body_bytes = self._head_bytes = self._head_size = 0
         self._started = self._in_body = self._expects_continue = False
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
         self._url += url
+        self._head_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._head_size += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
@@ -184,7 +187,10 @@ class HttpConnection(asyncio.Protocol):
         length = self._headers.get("content-length", "0")
         if length.isdigit() and int(length[:20]) > self._options.max_body_bytes:
             self._refuse(self._shared.app.too_large())
-        elif self._parser.get_http_version() not in ("1.0", "1.1"):
+        elif (
+            self._parser.get_http_version() not in ("1.0", "1.1")
+            or self._head_size > self._options.max_header_bytes
+        ):
             self._refuse(error_page(400))
         elif self._parser.get_method() == b"CONNECT":
             self._refuse(error_page(501))

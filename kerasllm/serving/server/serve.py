@@ -1,5 +1,6 @@
 """`serve`: a model directory, served until the process is told to stop."""
 
+import importlib.util
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ __all__ = ["make_server", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _ENGINES = ("embedded", "binary")
+_PACKAGES = ("grpc", "httptools", "tensorflow_serving")
 
 
 def serve(
@@ -92,12 +94,13 @@ def make_server(configs: list[ModelConfig], options: ServerOptions) -> "Embedded
     Raises:
         DependencyError: If the extra `server` is not installed.
     """
-    try:
-        from kerasllm.serving.server.embedded import EmbeddedServer
-    except ImportError as error:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise DependencyError(
-            f"The embedded server needs the package `{error.name}`. Install it: {INSTALL_SERVER}"
-        ) from error
+            f"The embedded server needs the packages {missing}. Install them: {INSTALL_SERVER}"
+        )
+    from kerasllm.serving.server.embedded import EmbeddedServer
+
     return EmbeddedServer(configs, options)
 
 
