@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import stat
 import struct
 import sys
@@ -61,6 +62,7 @@ class _BoundedStream(io.RawIOBase):
         self._compressed_bytes = compressed_bytes
         self._in_memory = in_memory
         self._total = 0
+        self._available = limits.available_memory() if in_memory else 0
         self._next_memory_check = limits.RATIO_FROM_BYTES
 
     def readable(self) -> bool:
@@ -85,7 +87,7 @@ class _BoundedStream(io.RawIOBase):
 
     def _check_limits(self) -> None:
         if self._in_memory and self._total >= self._next_memory_check:
-            limits.check_memory(self._shown, self._total)
+            limits.check_memory(self._shown, self._total, self._available)
             self._next_memory_check += limits.RATIO_FROM_BYTES
         if self._compressed_bytes is None:
             return
@@ -125,6 +127,8 @@ def open_stream(
         return
     with open(path, "rb") as raw:
         if compression is None:
+            if in_memory:
+                limits.check_memory(shown, os.fstat(raw.fileno()).st_size, limits.available_memory())
             yield io.BufferedReader(_bounded(raw, shown, format, None, in_memory), _BUFFER_BYTES)
             return
         _check_compressed(raw.read(6), shown, compression)

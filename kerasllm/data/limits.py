@@ -34,16 +34,20 @@ def available_memory() -> int:
     return max(available, 0)
 
 
-def check_memory(shown: str, num_bytes: int) -> None:
+def check_memory(shown: str, num_bytes: int, available: int) -> None:
     """Refuses to hold in memory what does not fit.
+
+    Args:
+        shown: How messages call the file.
+        num_bytes: Bytes of its rows.
+        available: Bytes of memory that were free before the first was read.
 
     Raises:
         DataError: If reading so many bytes of rows needs more memory than there is; with the numbers.
     """
-    available = available_memory()
     if num_bytes * MEMORY_FACTOR > available:
         raise DataError(
-            f"`{shown}` holds at least {_gib(num_bytes)} of rows; reading it whole needs about "
+            f"`{shown}` holds {_gib(num_bytes)} of rows or more; reading it whole needs about "
             f"{_gib(num_bytes * MEMORY_FACTOR)} of memory and {_gib(available)} are free. "
             "Train on a sample of its rows, or on a machine with more memory; `predict` reads files of any "
             "size in batches."

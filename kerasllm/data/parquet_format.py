@@ -68,7 +68,7 @@ def _check_size(shown: str, num_bytes: int, num_rows: int, in_memory: bool) -> N
     if num_rows == 0:
         raise DataError(f"`{shown}` has no rows.")
     if in_memory and num_bytes > limits.RATIO_FROM_BYTES:
-        limits.check_memory(shown, num_bytes)
+        limits.check_memory(shown, num_bytes, limits.available_memory())
 
 
 def _damaged(shown: str, error: BaseException) -> DataError:

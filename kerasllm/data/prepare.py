@@ -111,7 +111,7 @@ def _choose_sources(config: DataConfig, train: Any, validation: Any, test: Any) 
             "`-s data.train=reviews.csv`."
         )
     sources = {name: source for name, source in sources.items() if source is not None}
-    fractions: list[Any] = [source for source in sources.values() if _is_fraction(source)]
+    fractions: list[Any] = [sources[name] for name in _held_out(sources) if _is_fraction(sources[name])]
     if not all(0 < fraction < 1 for fraction in fractions) or sum(fractions) >= 1:
         raise DataError(
             f"The fractions held out for validation and test are {fractions}; each must lie "
@@ -126,7 +126,7 @@ def _read(
     parts: dict[str, Records] = {}
     errors: list[KerasLLMError] = []
     for name, source in sources.items():
-        if _is_fraction(source):
+        if name != "train" and _is_fraction(source):
             continue
         try:
             parts[name] = read_records(
@@ -218,8 +218,8 @@ def _remove_leaks(
     return train, report
 
 
-def _held_out(parts: Mapping[str, Records]) -> dict[str, Records]:
-    return {name: records for name, records in parts.items() if name != "train"}
+def _held_out(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in parts.items() if name != "train"}
 
 
 def _is_fraction(source: Any) -> bool:

@@ -236,10 +236,13 @@ def test_bomb_stops_at_its_size(tmp_path, small_limits, monkeypatch):
         read_records(path)
 
 
-def test_file_larger_than_memory_is_refused_with_numbers(tmp_path, small_limits, monkeypatch):
+@pytest.mark.parametrize("name", ["big.csv", "big.csv.xz"])
+def test_file_larger_than_memory_is_refused_with_numbers(tmp_path, small_limits, monkeypatch, name):
     monkeypatch.setattr(limits, "available_memory", lambda: 2**21)
-    path = write(tmp_path, "big.csv", b"text,label\n" + ROW * 2**13)
-    message = r"`big.csv` holds at least 0.0 GiB of rows; reading it whole needs about .* `predict` reads files of any"
+    monkeypatch.setattr(limits, "MAX_RATIO", 10**9)
+    content = b"text,label\n" + ROW * 2**13
+    path = write(tmp_path, name, content if name == "big.csv" else lzma.compress(content))
+    message = r"`big.csv.*` holds 0.0 GiB of rows or more; reading it whole needs about .* `predict` reads files of any"
     with pytest.raises(DataError, match=message):
         read_records(path)
     assert sum(batch.num_rows for batch in stream_records(path)) == 2**13

@@ -117,6 +117,11 @@ def test_fractions_that_leave_nothing_to_train_on():
         prepare(DataConfig(), train=[("a", "b")], validation=0.6, test=0.5)
 
 
+def test_training_data_that_are_a_fraction():
+    with pytest.raises(DataError, match=r"`train_data` is a `float`; expected a path or a list of paths"):
+        prepare(DataConfig(), train=0.5)
+
+
 def test_label_only_in_validation(tmp_path):
     write(tmp_path, "train.csv", csv(*BALANCED))
     write(tmp_path, "validation.csv", csv("new 1,pos", *[f"new {row},refund" for row in range(2, 16)]))
