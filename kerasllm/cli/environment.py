@@ -93,7 +93,7 @@ def _packages() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     uses = {
-        "server": ("grpc", "tensorflow_serving", "uvicorn", "httptools"),
+        "server": ("grpc", "httptools", "tensorflow_serving"),
         "client": ("grpc", "tensorflow_serving"),
         "tensorboard": ("tensorboard",),
     }
