@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kerasllm.export.probes import builtin_probes
 from kerasllm.testing import tiny_bert
 
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
@@ -37,16 +38,27 @@ class Classifier:
 
     def reference(self, *columns: list[str]) -> np.ndarray:
         """The `tokenizers` library, one padded batch, the Keras model as it is, NumPy."""
+        logits = self.logits(*columns)
+        if self.multi_label:
+            return 1 / (1 + np.exp(-logits))
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def logits(self, *columns: list[str]) -> np.ndarray:
         ids, segments = self.tokenizer.encode_with_segments(*columns, sequence_length=self.sequence_length)
         batch = np.zeros((3, len(ids), max(map(len, ids))), np.int32)
         for row, (some, parts) in enumerate(zip(ids, segments, strict=True)):
             batch[:, row, : len(some)] = some, [1] * len(some), parts
         inputs = dict(zip(("token_ids", "padding_mask", "segment_ids"), batch, strict=True))
-        logits = np.asarray(self.model(inputs, training=False), np.float64)
-        if self.multi_label:
-            return 1 / (1 + np.exp(-logits))
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return np.asarray(self.model(inputs, training=False), np.float64)
+
+    def spread(self) -> None:
+        """Scales the new head, which answers all texts nearly alike, so that it tells them apart."""
+        columns = builtin_probes(("text", "text_pair") if self.pair else ("text",)).values()
+        logits = self.logits(*columns)
+        head = self.model.get_layer("classifier")
+        head.kernel.assign(head.kernel * (2 / logits.std(axis=0)))
+        head.bias.assign(head.bias - 2 * logits.mean(axis=0) / logits.std(axis=0))
 
     def export(self, path: Path, **options: Any) -> Path:
         from kerasllm.export.saved_model import export_saved_model
@@ -65,19 +77,19 @@ def make_classifier(tmp_path_factory) -> Callable[..., Classifier]:
     def make(
         labels=("negative", "neutral", "positive"),
         *,
-        pooling="cls",
+        pooling="mean",
         multi_label=False,
         pair=False,
         dtype_policy="float32",
         **config,
     ):
+        config = {"initializer_range": 0.3} | config
         preset = Preset.load(tiny_bert(tmp_path_factory.mktemp("bert"), **config))
         keras.utils.set_random_seed(1)
         model = build_classifier(preset, num_classes=len(labels), pooling=pooling, dtype_policy=dtype_policy)
-        # A new head answers everything alike; a sharper one tells the texts apart.
-        head = model.get_layer("classifier")
-        head.kernel.assign(head.kernel * 40)
-        return Classifier(model, preset.tokenizer, tuple(labels), multi_label, pair)
+        found = Classifier(model, preset.tokenizer, tuple(labels), multi_label, pair)
+        found.spread()
+        return found
 
     return make
 

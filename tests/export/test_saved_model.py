@@ -82,14 +82,15 @@ def test_the_users_texts_do_not_leave_with_the_model(classifier, tmp_path):
     assert json.loads((folder / "kerasllm.json").read_text("utf-8"))["parity"]["num_probes"] == 36
 
 
-def test_only_what_serving_needs_is_saved(make_classifier, tmp_path):
-    classifier = make_classifier(("a", "b"))
+@pytest.mark.parametrize(("pooling", "unused"), [("cls", 0), ("mean", 2)])
+def test_only_what_serving_needs_is_saved(make_classifier, tmp_path, pooling, unused):
+    """No optimizer state, no random states; and where tokens are averaged, no pooler."""
+    classifier = make_classifier(("a", "b"), pooling=pooling)
     classifier.model.compile("adamw", "mse")
     classifier.model.fit(_batch(classifier), np.zeros((2, 2)), verbose=0)
     reader = tf.train.load_checkpoint(str(classifier.export(tmp_path / "m") / "variables" / "variables"))
-    shapes = reader.get_variable_to_shape_map()
-    weights = {name for name in shapes if name.endswith("VARIABLE_VALUE")}
-    assert len(weights) == len(classifier.model.weights)
+    saved = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    assert len(saved) == len(classifier.model.weights) - unused
 
 
 def _batch(classifier):

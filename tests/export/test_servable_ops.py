@@ -138,7 +138,7 @@ def test_the_message_says_where_each_op_is(tmp_path):
     with pytest.raises(
         ExportError,
         match=r"`.*model` has ops that a stock TF Serving 2\.20 cannot run or must not: "
-        r"PyFunc \(calls Python, in the function .*while_body.*\)\. Build the model from ops that work inside a graph",
+        r"PyFunc \(calls Python, in the function .*while_body.*\)\. Build the model from ops that work",
     ):
         check_servable(path)
 

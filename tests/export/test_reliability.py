@@ -1,0 +1,166 @@
+"""Killed, crowded and full-disk exports: rows E1, E2, E5 and E8 of the reliability matrix."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+from kerasllm.errors import ResourceError
+from kerasllm.resources.manifest import MANIFEST, verify_manifest
+
+
+class Watcher(threading.Thread):
+    """Looks at a directory as a polling server does, and at every version as soon as it is there."""
+
+    def __init__(self, base):
+        super().__init__(daemon=True)
+        self.base = base
+        self.seen: list[int] = []
+        self.faults: list[str] = []
+        self._stop_wanted = threading.Event()
+
+    def run(self):
+        while not self._stop_wanted.wait(0.05):
+            self.look()
+
+    def look(self):
+        names = os.listdir(self.base) if self.base.is_dir() else []
+        for version in sorted(int(name) for name in names if name.isdigit()):
+            if version in self.seen:
+                continue
+            self.seen.append(version)
+            try:
+                verify_manifest(self.base / str(version))
+            except ResourceError as error:
+                self.faults.append(str(error))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop_wanted.set()
+        self.join()
+        self.look()
+
+
+def kill_exports(fork_server, base, moments):
+    """Kills one export after another; says how many ended before."""
+    finished = 0
+    for moment in moments:
+        pid = fork_server(base)
+        time.sleep(moment)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        finished += fork_server.wait(pid)["status"] == 0
+    return finished
+
+
+def measured(fork_server, base):
+    start = time.monotonic()
+    ended = fork_server.wait(fork_server(base))
+    assert ended["status"] == 0, ended
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    "num_kills", [3, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
+)
+def test_a_killed_export_leaves_no_version(fork_server, tmp_path, num_kills):
+    base = tmp_path / "reviews"
+    whole = measured(fork_server, base)
+    rng = random.Random(0)
+    with Watcher(base) as watcher:
+        # Most of the writing is in the last two thirds.
+        moments = [whole * rng.uniform(0.3, 1.0) for _ in range(num_kills)]
+        finished = kill_exports(fork_server, base, moments)
+        assert finished < num_kills
+        measured(fork_server, base)
+    assert watcher.faults == []
+    assert watcher.seen == list(range(1, finished + 3))
+    assert sorted(path.name for path in base.iterdir()) == sorted(map(str, watcher.seen))
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "num_exports"),
+    [(3, 1), pytest.param(8, 20, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],
+)
+def test_exports_at_once_get_numbers_of_their_own(fork_server, tmp_path, num_processes, num_exports):
+    base = tmp_path / "reviews"
+    with Watcher(base) as watcher:
+        for _ in range(num_exports):
+            running = [fork_server(base) for _ in range(num_processes)]
+            assert [fork_server.wait(pid)["status"] for pid in running] == [0] * num_processes
+    assert watcher.faults == []
+    assert watcher.seen == list(range(1, num_processes * num_exports + 1)), (
+        "in the order in which they appeared"
+    )
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
+def test_a_full_disk_leaves_nothing(fork_server, exported, tmp_path, share):
+    base = tmp_path / "reviews"
+    largest = max(path.stat().st_size for path in exported.rglob("*") if path.is_file())
+    ended = fork_server.wait(fork_server(base, file_size_limit=int(largest * share)))
+    assert ended["status"] == 3, ended
+    assert ended["error"].startswith("ResourceError: The disk is full: `")
+    assert "Nothing half-written was left" in ended["error"]
+    assert not base.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_disk_that_fills_up_anywhere_leaves_a_whole_export_or_none(fork_server, exported, tmp_path):
+    sizes = sorted(path.stat().st_size for path in exported.rglob("*") if path.is_file())
+    limits = {size + change for size in sizes for change in (-1, 0, -size // 2)} | {1}
+    outcomes = set()
+    for limit in sorted(limits):
+        base = tmp_path / str(limit)
+        ended = fork_server.wait(fork_server(base, file_size_limit=limit))
+        outcomes.add(ended["status"])
+        if ended["status"] == 0:
+            verify_manifest(base / "1")
+        else:
+            assert ended["status"] == 3, ended
+            assert ended["error"].startswith("ResourceError: The disk is full"), ended
+            assert not base.exists()
+    assert outcomes == {0, 3}
+
+
+def test_an_interrupted_export_leaves_nothing(classifier, tmp_path, monkeypatch):
+    from kerasllm.export import saved_model
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    for step in ("_write_graph", "check_servable", "check_batchable", "write_warmup", "write_manifest"):
+        with monkeypatch.context() as patch:
+            patch.setattr(saved_model, step, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                classifier.export(tmp_path / "models" / "reviews")
+        assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_any_flipped_bit_is_noticed(exported, tmp_path):
+    """E5: assets, graph, variables, metadata and the manifest itself."""
+    import shutil
+
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    verify_manifest(copy)
+    rng = random.Random(0)
+    files = sorted(path for path in copy.rglob("*") if path.is_file() and path.name != MANIFEST)
+    for path in files:
+        original = path.read_bytes()
+        for _ in range(300 // len(files) + 1):
+            place, bit = rng.randrange(len(original)), rng.randrange(8)
+            damaged = bytearray(original)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(ResourceError, match=f"{path.name}: sha256 differs"):
+                verify_manifest(copy)
+        path.write_bytes(original)
+    verify_manifest(copy)
