@@ -40,6 +40,11 @@ def read_source(path: Path) -> tuple[str, dict[str, Any]]:
     """
     directory = path if path.is_dir() else path.parent
     config = _read_config(directory / "tokenizer_config.json")
+    if config.get("truncation_side") == "left":
+        raise TokenizerError(
+            f"`{directory / 'tokenizer_config.json'}` has `truncation_side: left`, but texts are only cut at "
+            "their end. Set it to `right`, or use another checkpoint."
+        )
     json_path = path / "tokenizer.json" if path.is_dir() else path
     if json_path.is_file():
         return _read_text(json_path), config

@@ -77,6 +77,7 @@ def test_a_tokenizer_json_wins(directory, as_json):
         ),
         ("added_tokens.json", "{}", r"comes with `added_tokens.json`"),
         ("tokenizer_config.json", '{"sep_token": "</s>"}', r"lacks the special tokens \['</s>'\]"),
+        ("tokenizer_config.json", '{"truncation_side": "left"}', r"`truncation_side: left`.*Set it to"),
         ("tokenizer_config.json", "{,", r"`.*tokenizer_config.json` is not JSON at line 1"),
         ("tokenizer_config.json", "[]", r"holds a list, expected a JSON object"),
         ("tokenizer.json", b"{\xff", r"tokenizer.json` is not UTF-8 at byte 1"),

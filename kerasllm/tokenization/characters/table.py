@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import unicodedata
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,6 @@ from kerasllm.tokenization.spec.pre_tokenizers import PreTokenizer
 
 __all__ = ["CharacterTable"]
 
-_FORMAT = 1  # counted up whenever what the files hold changes
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -62,15 +62,22 @@ class CharacterTable:
 
 @functools.lru_cache(maxsize=8)
 def _remembered(normalizer: tuple[NormalizerStep, ...], pre_tokenizer: PreTokenizer) -> CharacterTable:
-    steps = [step.specification for step in normalizer]
-    key = json.dumps([_FORMAT, tokenizers.__version__, steps, pre_tokenizer.specification])
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    path = cache_directory() / "tokenization" / f"characters-{name}.npz"
+    path = cache_directory() / "tokenization" / f"characters-{_key(normalizer, pre_tokenizer)}.npz"
     table = _read(path)
     if table is None:
         table = _in_two_stages(*compile_characters(normalizer, pre_tokenizer))
         _write(path, table)
     return table
+
+
+def _key(normalizer: tuple[NormalizerStep, ...], pre_tokenizer: PreTokenizer) -> str:
+    """Differs wherever the table could: by component, by version of the library, by this package's code."""
+    steps = [step.specification for step in normalizer]
+    parts = [tokenizers.__version__, unicodedata.unidata_version, steps, pre_tokenizer.specification]
+    digest = hashlib.sha256(json.dumps(parts).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 def _in_two_stages(
