@@ -211,6 +211,7 @@ def finished_classifier(
     model: Classifier, encoded: EncodedRun, prepared: PreparedData, preset: Preset
 ) -> TextClassifier:
     """The trained weights as a float32 task model: what predicts is what will be served."""
+    labels = encoded.config.data.labels
     return TextClassifier(
         with_dtype_policy(model, "float32"),
         preset.tokenizer,
@@ -218,6 +219,7 @@ def finished_classifier(
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,
         pair=prepared.train.has_pairs,
         preset=str(preset.handle),
+        label_names=labels if isinstance(labels, dict) else None,
     )
 
 

@@ -1,7 +1,7 @@
 """The text classifier: predict, evaluate, save and export of a fine-tuned model."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.data.labels import LabelMap
+from kerasllm.data.labels import LabelMap, select_labels
 from kerasllm.data.reading import read_records, stream_records
 from kerasllm.data.records import Records
 from kerasllm.errors import DataError, PresetError
@@ -41,6 +41,8 @@ class TextClassifier:
         sequence_length: Tokens kept of each text.
         pair: Whether an input is two texts. Defaults to `False`.
         preset: Handle of the checkpoint that training began from.
+        label_names: Class by the value that stands in the data, where training renamed them, so that
+            `evaluate` understands files like the training data. Defaults to `None`.
 
     Attributes:
         history: Keras' logs, one dict an epoch; empty for a loaded model.
@@ -64,6 +66,7 @@ class TextClassifier:
         sequence_length: int,
         pair: bool = False,
         preset: str = "",
+        label_names: Mapping[str, str] | None = None,
     ):
         self.keras_model = keras_model
         self.tokenizer = tokenizer
@@ -71,6 +74,7 @@ class TextClassifier:
         self.sequence_length = sequence_length
         self.pair = pair
         self.preset = preset
+        self.label_names = dict(label_names or {})
         self.history: list[dict[str, float]] = []
         self.evaluation: Evaluation | None = None
         self.run_directory: Path | None = None
@@ -163,6 +167,9 @@ class TextClassifier:
             DataError: If the data cannot be read, or has a label that the classifier does not know.
         """
         records = data if isinstance(data, Records) else read_records(data, columns=columns, task=self.task)
+        if self.label_names:
+            known = {**self.label_names, **{name: name for name in self.labels}}
+            records = select_labels(records, known)[0]
         rows = _rows(records, pair=self.pair)
         return evaluate_classification(
             self.label_map.encode(records),
@@ -198,6 +205,7 @@ class TextClassifier:
             "label_map": self.label_map.to_dict(),
             "sequence_length": self.sequence_length,
             "pair": self.pair,
+            "label_names": self.label_names,
             "tokenizer_fingerprint": self.tokenizer.fingerprint,
         }
         return write_model_directory(Path(os.path.abspath(path)), metadata, write_files)
@@ -218,6 +226,7 @@ class TextClassifier:
             sequence_length=metadata["sequence_length"],
             pair=metadata["pair"],
             preset=metadata["preset"],
+            label_names=metadata["label_names"],
         )
 
     @classmethod

@@ -106,6 +106,20 @@ def test_evaluation_refuses_a_label_it_does_not_know(trained):
         trained("single").evaluate(rows)
 
 
+def test_labels_that_training_renamed_are_understood_in_other_files(preset, tmp_path):
+    names = {"negative": "rotten", "positive": "fresh"}
+    classifier = kerasllm.finetune(
+        preset, tiny_reviews(40), epochs=1, output_dir=tmp_path / "run", config={"data": {"labels": names}}
+    )
+    assert classifier.labels == ("rotten", "fresh")
+    again = kerasllm.load(tmp_path / "run")
+    raw = tiny_reviews(20, seed=9)
+    renamed = [{**row, "label": names[row["label"]]} for row in raw]
+    assert (
+        again.evaluate(raw).accuracy == again.evaluate(renamed).accuracy == classifier.evaluate(raw).accuracy
+    )
+
+
 def test_predict_file_streams_json_lines(trained, tmp_path):
     texts = inputs("single", 30)
     path = tmp_path / "texts.jsonl"
