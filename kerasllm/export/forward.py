@@ -53,6 +53,8 @@ class KerasForward:
         dtype: Precision of weights and computation.
     """
 
+    max_sequence_length: int | None = None
+
     def __init__(self, model: "keras.Model", dtype: str):
         self.model = to_dtype(model, dtype)
         self.variables = [weight.value for weight in self.model.weights]
@@ -83,6 +85,7 @@ class BertForward:
 
         backbone = model.backbone
         self._dtype = tf.as_dtype(dtype)
+        self.max_sequence_length: int = backbone.max_sequence_length
         self._num_layers = backbone.num_layers
         self._num_heads = backbone.num_heads
         self._epsilon = backbone.layer_norm_epsilon

@@ -1,6 +1,5 @@
 """Whether a written SavedModel answers as Python does, and the same in any batch."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 Inputs = Mapping[str, Sequence[str]]
 Outputs = dict[str, np.ndarray]
 Endpoint = Callable[[Inputs], Outputs]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,14 +53,11 @@ def load_endpoint(directory: str | Path, signature: str = "serving_default") -> 
     import tensorflow as tf
     import tensorflow_text  # noqa: F401, registers the ops that the graph may need
 
-    loaded = tf.saved_model.load(str(directory))
-    function = loaded.signatures[signature]
+    function = tf.saved_model.load(str(directory)).signatures[signature]
 
     def ask(inputs: Inputs) -> Outputs:
         tensors = {name: tf.constant(list(texts), tf.string) for name, texts in inputs.items()}
-        # Loading keeps variables alive through the object that was loaded.
-        answers = function(**tensors) if loaded is not None else {}
-        return {name: _plain(tensor.numpy()) for name, tensor in answers.items()}
+        return {name: _plain(tensor.numpy()) for name, tensor in function(**tensors).items()}
 
     return ask
 

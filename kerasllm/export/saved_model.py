@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import kerasllm
 from kerasllm.errors import ExportError, ResourceError
 from kerasllm.export.parity import (
     TOLERANCES,
@@ -38,7 +39,7 @@ METADATA = "kerasllm.json"
 FORMAT_VERSION = 1
 TARGET = "2.20"
 
-_PACKAGES = ("kerasllm", "tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
+_PACKAGES = ("tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
 _log = logging.getLogger(__name__)
 
 
@@ -214,7 +215,7 @@ def _write_metadata(
         "dtype": module.dtype,
         "target": f"TensorFlow Serving {TARGET}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: packages.version(name) for name in _PACKAGES},
+        "versions": {"kerasllm": kerasllm.__version__} | {name: packages.version(name) for name in _PACKAGES},
         "signatures": module.description,
         "parity": parity.to_dict(),
         "golden": {"tolerance": TOLERANCES[module.dtype], "requests": golden},

@@ -63,7 +63,7 @@ class ClassificationModule(tf.Module):
             Defaults to `"float32"`. The scores are always float32.
 
     Raises:
-        ExportError: If the labels do not fit the model.
+        ExportError: If the labels or the sequence length do not fit the model.
 
     Example:
     >>> module = ClassificationModule(model, tokenizer, labels=["negative", "positive"], sequence_length=128)
@@ -90,6 +90,11 @@ class ClassificationModule(tf.Module):
                 f"{list(labels)}. Pass the labels that the model was trained with."
             )
         forward = make_forward(model, dtype)
+        if forward.max_sequence_length is not None and sequence_length > forward.max_sequence_length:
+            raise ExportError(
+                f"The model has positions for {forward.max_sequence_length} tokens, not for {sequence_length}. "
+                f"Pass a `sequence_length` of {forward.max_sequence_length} or less."
+            )
         self._parts = _Parts(
             forward, tokenizer, tuple(labels), sequence_length, multi_label, pair, chunk_tokens, dtype
         )

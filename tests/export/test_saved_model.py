@@ -156,6 +156,17 @@ def test_unknown_precision_is_refused(classifier):
         classifier.module(dtype="int8")
 
 
+def test_more_tokens_than_the_model_has_positions_are_refused(classifier):
+    from kerasllm.export.signatures import ClassificationModule
+
+    with pytest.raises(
+        ExportError, match=r"positions for 64 tokens, not for 65\. Pass a `sequence_length` of 64 or less"
+    ):
+        ClassificationModule(
+            classifier.model, classifier.tokenizer, labels=classifier.labels, sequence_length=65
+        )
+
+
 def test_labels_that_do_not_fit_the_model_are_refused(classifier):
     from kerasllm.export.signatures import ClassificationModule
 

@@ -34,6 +34,13 @@ def test_no_texts_give_no_answers(classifier):
     assert shapes == {"label": (0,), "score": (0,), "labels": (0, 3), "scores": (0, 3)}
 
 
+def test_bytes_that_are_no_text_are_answered_too(classifier):
+    """A server must not fail a batch of others' requests for one that is broken."""
+    answers = classifier.module().serve(tf.constant([b"\xff\xfe broken \xc3", b"a\0b", b"the film"]))
+    np.testing.assert_allclose(answers["scores"][2], classifier.reference(["the film"])[0], atol=1e-5)
+    assert np.isfinite(answers["scores"]).all()
+
+
 def test_long_texts_are_cut_as_in_training(classifier):
     whole, cut = "the film is awful " * 50, "the film is awful " * 8
     answers = classifier.module().serve(tf.constant([whole, cut]))
