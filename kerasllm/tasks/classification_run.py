@@ -61,6 +61,7 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         preset: The checkpoint.
     """
     tokenizer, label_map = preset.tokenizer, prepared.label_map
+    tokenizer.check_graph()  # what is trained on must be what the server will see
     encoded = _encode(tokenizer, prepared.train, None)
     lengths = np.fromiter(map(len, encoded[0]), dtype=np.int64)
     config = resolve(

@@ -3,7 +3,7 @@
 import pytest
 
 from kerasllm.errors import ConfigError
-from kerasllm.models.precision import gpu_policy, resolve_dtype_policy
+from kerasllm.models.precision import cpu_policy, gpu_policy, resolve_dtype_policy
 
 
 @pytest.mark.parametrize("name", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -12,8 +12,21 @@ def test_a_policy_asked_for_is_taken(name):
 
 
 @pytest.mark.parametrize("name", ["auto", None])
-def test_without_a_gpu_it_is_float32(name):
-    assert resolve_dtype_policy(name) == "float32"
+def test_without_a_gpu_the_cpu_decides(name):
+    assert resolve_dtype_policy(name) == cpu_policy()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx2", "avx512f"}, "float32"),
+        ({"avx2", "avx512f", "avx512_bf16"}, "mixed_bfloat16"),
+        ({"amx_bf16", "amx_tile"}, "mixed_bfloat16"),
+        (set(), "float32"),
+    ],
+)
+def test_a_cpu_that_multiplies_bfloat16_uses_it(flags, expected):
+    assert cpu_policy(flags) == expected
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ def test_the_best_epoch_is_the_result(preset, tmp_path):
                     variable.assign(keras.ops.zeros_like(variable))
 
     rows = tiny_reviews(96)
-    config = {"training": {"epochs": 5, "batch_size": 8, "learning_rate": 5e-3}}
+    training = {"epochs": 5, "batch_size": 8, "learning_rate": 5e-3, "dtype_policy": "float32"}
+    config = {"training": training}
     classifier = kerasllm.finetune(
         preset, rows, validation_data=0.25, callbacks=[Wreck()], output_dir=tmp_path / "run", config=config
     )
