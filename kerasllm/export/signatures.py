@@ -90,10 +90,11 @@ class ClassificationModule(tf.Module):
                 f"{list(labels)}. Pass the labels that the model was trained with."
             )
         forward = make_forward(model, dtype)
-        if forward.max_sequence_length is not None and sequence_length > forward.max_sequence_length:
+        limit = forward.max_sequence_length
+        if limit is not None and sequence_length > limit:
             raise ExportError(
-                f"The model has positions for {forward.max_sequence_length} tokens, not for {sequence_length}. "
-                f"Pass a `sequence_length` of {forward.max_sequence_length} or less."
+                f"The model has positions for {limit} tokens, not for {sequence_length}. Pass a "
+                f"`sequence_length` of {limit} or less."
             )
         self._parts = _Parts(
             forward, tokenizer, tuple(labels), sequence_length, multi_label, pair, chunk_tokens, dtype
