@@ -34,7 +34,8 @@ def endpoint(table, **wrong):
 
 
 def reference(scores):
-    return lambda texts: np.asarray(scores, np.float32)
+    table = dict(zip(PROBES["text"], np.asarray(scores, np.float32), strict=True))
+    return lambda texts: np.array([table[text] for text in texts])
 
 
 GOOD = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]
