@@ -264,7 +264,7 @@ def _merged(config: Any, preset: Any, settings: dict[str, Any]) -> dict[str, Any
         preset = preset.handle
     if not isinstance(preset, (str, os.PathLike)):
         raise PresetError(
-            f"`preset` is a {type(preset).__name__}, but must be a directory, a handle such as "
+            f"`preset` is of type {type(preset).__name__}, but must be a directory, a handle such as "
             "`hf://org/name`, or a `kerasllm.Preset`."
         )
     base["preset"] = os.fspath(preset)
