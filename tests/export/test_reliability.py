@@ -101,11 +101,18 @@ def test_exports_at_once_get_numbers_of_their_own(fork_server, tmp_path, num_pro
     )
 
 
+@pytest.fixture(scope="module")
+def sizes(fork_server, tmp_path_factory):
+    """Bytes of each file of an export of the fork server."""
+    base = tmp_path_factory.mktemp("sizes")
+    measured(fork_server, base)
+    return sorted(path.stat().st_size for path in base.rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
-def test_a_full_disk_leaves_nothing(fork_server, exported, tmp_path, share):
+def test_a_full_disk_leaves_nothing(fork_server, sizes, tmp_path, share):
     base = tmp_path / "reviews"
-    largest = max(path.stat().st_size for path in exported.rglob("*") if path.is_file())
-    ended = fork_server.wait(fork_server(base, file_size_limit=int(largest * share)))
+    ended = fork_server.wait(fork_server(base, file_size_limit=int(max(sizes) * share)))
     assert ended["status"] == 3, ended
     assert ended["error"].startswith("ResourceError: The disk is full: `")
     assert "Nothing half-written was left" in ended["error"]
@@ -114,9 +121,8 @@ def test_a_full_disk_leaves_nothing(fork_server, exported, tmp_path, share):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_disk_that_fills_up_anywhere_leaves_a_whole_export_or_none(fork_server, exported, tmp_path):
-    sizes = sorted(path.stat().st_size for path in exported.rglob("*") if path.is_file())
-    limits = {size + change for size in sizes for change in (-1, 0, -size // 2)} | {1}
+def test_a_disk_that_fills_up_anywhere_leaves_a_whole_export_or_none(fork_server, sizes, tmp_path):
+    limits = {size + change for size in sizes for change in (-1, 0, -size // 2)} | {1, 2 * max(sizes)}
     outcomes = set()
     for limit in sorted(limits):
         base = tmp_path / str(limit)
