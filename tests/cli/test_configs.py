@@ -30,7 +30,7 @@ def test_show_with_overrides_prints_every_field(configs):
     shown = yaml.safe_load(configs("show", NAME, "-s", "training.epochs=7").stdout)
     assert shown["training"]["epochs"] == 7
     assert shown["training"]["weight_decay"] == 0.01
-    assert yaml.safe_load(configs("show", NAME, "--full").stdout)["training"]["epochs"] == 2
+    assert yaml.safe_load(configs("show", NAME, "--full").stdout)["training"]["weight_decay"] == 0.01
 
 
 def test_show_without_a_config_is_the_reference(configs):
