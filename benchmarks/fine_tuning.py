@@ -23,8 +23,14 @@ import transformers
 from report import table, write_section
 
 from kerasllm.config.loading import load_config
-from kerasllm.data.pipeline import EncodedTexts, collate, epoch_batches, evaluation_batches, num_batches_of
-from kerasllm.data.pipeline import training_batches
+from kerasllm.data.pipeline import (
+    EncodedTexts,
+    collate,
+    epoch_batches,
+    evaluation_batches,
+    num_batches_of,
+    training_batches,
+)
 from kerasllm.data.prepare import prepare
 from kerasllm.metrics.bootstrap import bootstrap_interval
 from kerasllm.models.builders import build_classifier

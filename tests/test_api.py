@@ -49,9 +49,7 @@ def test_a_loaded_preset_is_taken_as_it_is(preset, tmp_path):
 
 
 def test_a_keras_model_is_no_preset(tmp_path):
-    with pytest.raises(
-        PresetError, match=r"`preset` is of type int, but must be a directory"
-    ):
+    with pytest.raises(PresetError, match=r"`preset` is of type int, but must be a directory"):
         kerasllm.finetune(3, tiny_reviews(20), output_dir=tmp_path / "run")
 
 
