@@ -15,6 +15,7 @@ from kerasllm.data.reading import read_records, stream_records
 from kerasllm.data.records import Records
 from kerasllm.errors import DataError, PresetError
 from kerasllm.evaluation.evaluator import Evaluation, evaluate_classification
+from kerasllm.export.precision import to_dtype
 from kerasllm.export.saved_model import export_saved_model
 from kerasllm.export.signatures import ClassificationModule
 from kerasllm.models.builders import build_trained_classifier, load_classifier, save_weights
@@ -316,7 +317,7 @@ class TextClassifier:
         )
 
     def _reference_scores(self, *columns: Sequence[str]) -> np.ndarray:
-        """Scores by the other road: eager tokenizer, one padded batch, plain Keras model."""
+        """Scores by the other road: eager tokenizer, one padded batch, plain Keras model in float32."""
         ids, segments = self.tokenizer.encode_with_segments(*columns, sequence_length=self.sequence_length)
         width = max(map(len, ids))
         inputs = {
@@ -325,7 +326,7 @@ class TextClassifier:
             "segment_ids": [row + [0] * (width - len(row)) for row in segments],
         }
         arrays = {name: np.asarray(rows, np.int32) for name, rows in inputs.items()}
-        logits = self.keras_model(arrays, training=False)
+        logits = to_dtype(self.keras_model, "float32")(arrays, training=False)
         squash = keras.ops.sigmoid if self.label_map.multi_label else keras.ops.softmax
         return np.asarray(keras.ops.convert_to_numpy(squash(logits)))
 

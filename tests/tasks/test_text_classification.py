@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import kerasllm
+from kerasllm.data.labels import LabelMap
 from kerasllm.errors import DataError, LabelError, ResourceError, RunDirectoryError
+from kerasllm.models.builders import build_classifier
 from kerasllm.testing import tiny_pairs, tiny_reviews, tiny_topics
 
 KINDS = ("single", "pair", "multi")
@@ -175,6 +177,19 @@ def test_user_callbacks_see_plain_keras_logs_and_can_stop(preset, tmp_path):
     assert len(seen) == len(classifier.history) == 2
     assert {"loss", "accuracy", "macro_f1", "val_loss", "val_accuracy", "val_macro_f1"} <= set(seen[0])
     assert all(isinstance(value, float) for value in seen[0].values())
+
+
+def test_a_classifier_held_in_mixed_precision_is_served_in_float32(preset, tmp_path):
+    loaded = kerasllm.Preset.load(preset)
+    classifier = kerasllm.TextClassifier(
+        build_classifier(loaded, num_classes=2, dtype_policy="mixed_bfloat16"),
+        loaded.tokenizer,
+        label_map=LabelMap(("negative", "positive")),
+        sequence_length=32,
+    )
+    exported = classifier.export(tmp_path / "models")
+    answers = exported.predict(inputs("single"))
+    assert [answer.label for answer in answers] == [one.label for one in classifier.predict(inputs("single"))]
 
 
 def test_keras_early_stopping_works_as_it_is(preset, tmp_path):
