@@ -1,6 +1,5 @@
 """What every test may use."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -12,16 +11,6 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import pytest
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def quiet_loggers():
-    """Puts our loggers back as they were: a command line that ran in this process has set them."""
-    logger = logging.getLogger("kerasllm")
-    before = logger.level, logger.propagate, list(logger.handlers)
-    yield
-    logger.setLevel(before[0])
-    logger.propagate, logger.handlers[:] = before[1:]
 
 
 @pytest.fixture(scope="session")

@@ -134,13 +134,14 @@ def _prepare(ctx: click.Context) -> None:
     if not ctx.meta.get(_DEBUG):
         hide_startup_notes()
     log = logging.getLogger("kerasllm")
-    handler = _Echo()
+    handler, level = _Echo(), log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False  # TensorFlow's logging puts a handler on the root, which would say all twice
 
     def restore() -> None:
         log.removeHandler(handler)
+        log.setLevel(level)
         log.propagate = True
 
     ctx.call_on_close(restore)
