@@ -288,15 +288,7 @@ class TextClassifier:
             reference=self._reference_scores,
             probes=dict(zip(names, columns, strict=True)),
             version=version,
-            metadata={
-                "task": self.task,
-                "preset": self.preset,
-                "labels": list(self.labels),
-                "multi_label": self.label_map.multi_label,
-                "sequence_length": self.sequence_length,
-                "tokenizer_fingerprint": self.tokenizer.fingerprint,
-                "dtype": dtype,
-            },
+            metadata={"task": self.task, "preset": self.preset},
         )
         return ExportedModel(folder)
 
