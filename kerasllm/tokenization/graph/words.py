@@ -21,6 +21,8 @@ class Words(NamedTuple):
         row_splits: int64[texts + 1], where each text starts among the words.
         added: int64[added tokens], which words stand for an added token; each has one character.
         added_ids: int32[added tokens], the ids of those tokens.
+        starts: int32[characters], where each begins in its text, in characters; `None` unless asked for.
+        ends: int32[characters], where each ends there.
     """
 
     codes: Any
@@ -28,6 +30,8 @@ class Words(NamedTuple):
     row_splits: Any
     added: Any
     added_ids: Any
+    starts: Any = None
+    ends: Any = None
 
 
 class _Characters(NamedTuple):
