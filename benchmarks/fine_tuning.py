@@ -1,17 +1,19 @@
 """Fine-tunes MiniLM on Rotten Tomatoes with kerasllm, with transformers + PyTorch, and with KerasHub.
 
 The same rows, splits, epochs, batch size, learning rate, schedule, weight decay and clipping for kerasllm
-and PyTorch, three seeds each; float32 on both sides, and kerasllm in mixed_bfloat16 beside them. Speed is
-examples per second of training alone,
-measured in slices of the same batches that alternate between the contestants (at least five each), in one
-process, with the same number of threads.
+and PyTorch, three seeds each; float32 on both sides, and kerasllm in mixed_bfloat16 beside them. Each
+of these runs has a process of its own. Speed is examples per second of training alone, measured in slices of
+the same batches that alternate between the contestants (at least five each), in one process, with the same
+number of threads.
 
-    python benchmarks/fine_tuning.py [--seeds 0 1 2] [--epochs 1]     # no seeds: speed alone
+    python benchmarks/fine_tuning.py [--part accuracy|speed] [--seeds 0 1 2] [--epochs 1]
 """
 
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -213,17 +215,36 @@ class KerasHub:
         return len(rows) / (time.perf_counter() - began)
 
 
-def accuracy(contestants, preset, encoded, config, seeds):
-    found = {cls.name: [] for cls in contestants}
+def train_once(name, seed, epochs):
+    """Trains and tests one contestant; returns test accuracy, its interval, and the numbers of rows."""
+    config, preset, _, encoded = prepared_data(epochs)
+    cls = next(cls for cls in (Ours, Theirs, OursMixed) if cls.name == name)
+    contestant = cls(preset, encoded, config, seed)
+    contestant.train(config.training.epochs)
+    right = contestant.test().astype(np.float64)
+    interval = map(float, bootstrap_interval(np.mean, right, seed=0))
+    return [float(right.mean()), *interval, encoded["train"].num_texts, len(right)]
+
+
+def accuracy(seeds, epochs):
+    found = {cls.name: [] for cls in (Ours, Theirs, OursMixed)}
     for seed in seeds:
-        for cls in contestants:
-            contestant = cls(preset, encoded, config, seed)
-            contestant.train(config.training.epochs)
-            right = contestant.test()
-            low, high = bootstrap_interval(np.mean, right.astype(np.float64), seed=0)
-            found[cls.name].append((right.mean(), low, high))
-            print(f"{cls.name}, seed {seed}: {right.mean():.4f} [{low:.4f}, {high:.4f}]", flush=True)
-    return found
+        for name, values in found.items():
+            command = [sys.executable, __file__, "--epochs", str(epochs), "--train", name, str(seed)]
+            result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            values.append(json.loads(result.stdout.splitlines()[-1]))
+            print(f"{name}, seed {seed}: {values[-1]}", flush=True)
+    rows = [
+        [
+            name,
+            f"{np.mean([mean for mean, *_ in values]):.4f}",
+            ", ".join(f"{mean:.4f} [{low:.4f}, {high:.4f}]" for mean, low, high, *_ in values),
+        ]
+        for name, values in found.items()
+    ]
+    *_, training, test = values[-1]
+    header = ["test accuracy", "mean", f"seeds {seeds}, with 95 % bootstrap intervals"]
+    return f"{training:,} training and {test:,} test rows, {epochs} epoch(s).\n\n" + table(header, rows)
 
 
 def speed(contestants, encoded, config):
@@ -242,17 +263,8 @@ def speed(contestants, encoded, config):
     return {name: float(np.median(values)) for name, values in rates.items()}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=1)
-    arguments = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    overrides = [f"training.epochs={arguments.epochs}"]
-    config = load_config("text_classification/sentiment_minilm", overrides)
-    preset = Preset.load(config.preset)
-    prepared, encoded = load(config, preset)
+def compare_speed(epochs):
+    config, preset, prepared, encoded = prepared_data(epochs)
     contestants = [
         *(cls(preset, encoded, config, 0) for cls in (Ours, Theirs, OursMixed, TheirsMixed)),
         KerasHub(preset, prepared, 512),
@@ -260,29 +272,49 @@ def main():
     ]
     rates = speed(contestants, encoded, config)
     base = rates[Theirs.name]
-    text = table(
+    return table(
         ["training", "examples/s", "against transformers + PyTorch float32"],
         [[name, f"{rate:.1f}", f"{rate / base:.2f} ×"] for name, rate in rates.items()],
     )
-    if arguments.seeds:
-        found = accuracy([Ours, Theirs, OursMixed], preset, encoded, config, arguments.seeds)
-        rows = [
-            [
-                name,
-                f"{np.mean([mean for mean, _, _ in values]):.4f}",
-                ", ".join(f"{mean:.4f} [{low:.4f}, {high:.4f}]" for mean, low, high in values),
-            ]
-            for name, values in found.items()
-        ]
-        header = ["test accuracy", "mean", f"seeds {arguments.seeds}, with 95 % bootstrap intervals"]
-        text = table(header, rows) + "\n\n" + text
-    write_section(
-        "Fine-tuning MiniLM on Rotten Tomatoes",
-        f"{encoded['train'].num_texts} training and {encoded['test'].num_texts} test rows, "
-        f"{config.training.epochs} epochs, batch {config.training.batch_size}, learning rate "
-        f"{config.training.learning_rate}, {THREADS} threads; medians of {NUM_SLICES} interleaved slices of "
-        f"{SLICE} batches. Both sides get the same length-grouped batches.\n\n{text}",
+
+
+def prepared_data(epochs):
+    config = load_config("text_classification/sentiment_minilm", [f"training.epochs={epochs}"])
+    preset = Preset.load(config.preset)
+    prepared, encoded = load(config, preset)
+    return config, preset, prepared, encoded
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=["accuracy", "speed"], help="Defaults to both.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    if arguments.train:
+        name, seed = arguments.train
+        print(json.dumps(train_once(name, int(seed), arguments.epochs)))
+        return
+    training = load_config("text_classification/sentiment_minilm").training
+    setting = (
+        f"Batches of {training.batch_size}, learning rate {training.learning_rate}, {THREADS} threads. Both "
+        "sides get the same length-grouped batches"
     )
+    if arguments.part != "speed":
+        text = accuracy(arguments.seeds, arguments.epochs)
+        write_section(
+            "Fine-tuning MiniLM on Rotten Tomatoes: accuracy",
+            f"{setting}. {text}",
+        )
+    if arguments.part != "accuracy":
+        text = compare_speed(arguments.epochs)
+        write_section(
+            "Fine-tuning MiniLM on Rotten Tomatoes: speed",
+            f"{setting}; medians of {NUM_SLICES} interleaved slices of {SLICE} batches.\n\n{text}",
+        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """The exported model against the transformers pipeline: one text, and batches of 32.
 
-Both run the same fine-tuned weights in float32 with the same threads, on texts of 10 to 300 words. Rounds
-alternate between them; the figures are medians over the rounds.
+Both run the same fine-tuned weights in float32 with the same threads, on texts of 10 to 300 words, each in a
+process of its own that knows nothing of the other. Rounds alternate between them; the figures are medians
+over the rounds.
 
     python benchmarks/serving.py [MODEL]     # a run directory; fine-tunes briefly when left out
 """
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,12 +20,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
-import tensorflow as tf
-import torch
-import transformers
-from report import table, write_section
-
-import kerasllm
 
 THREADS = os.cpu_count() or 1
 ROUNDS = 5
@@ -40,6 +38,8 @@ def long_tailed_texts(reviews, number, seed=0):
 
 def fine_tuned(folder):
     """A classifier on the checkpoint's pooler, which transformers can load as it is."""
+    import kerasllm
+
     return kerasllm.finetune(
         PRESET,
         DATA,
@@ -58,56 +58,117 @@ def fine_tuned(folder):
     )
 
 
-def latencies(call, texts):
-    found = []
-    for text in texts:
+def saved_model(path, sequence_length):
+    """What a server runs: TensorFlow and TF Text, without kerasllm."""
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401 (registers its operations)
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    model = tf.saved_model.load(path)
+    serve = model.signatures["serving_default"]
+
+    def call(texts, model=model):  # the signature alone does not keep the model alive
+        return serve(text=tf.constant(texts))["scores"].numpy().max(axis=1).tolist()
+
+    return call
+
+
+def pipeline(path, sequence_length):
+    import torch
+    import transformers
+
+    torch.set_num_threads(THREADS)
+    made = transformers.pipeline("text-classification", model=path, device="cpu")
+
+    def call(texts):
+        answers = made(texts, batch_size=32, truncation=True, max_length=sequence_length)
+        return [answer["score"] for answer in answers]
+
+    return call
+
+
+CONTESTANTS = {"kerasllm SavedModel": saved_model, "transformers pipeline": pipeline}
+
+
+def work(name, path, sequence_length):
+    """Runs one contestant: a list of texts a line in, seconds and scores out."""
+    call = CONTESTANTS[name](path, sequence_length)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        texts = json.loads(line)
         began = time.perf_counter()
-        call([text])
-        found.append(time.perf_counter() - began)
-    return found
+        scores = call(texts)
+        print(json.dumps([time.perf_counter() - began, scores]), flush=True)
 
 
-def throughput(call, texts, size=32):
-    began = time.perf_counter()
-    for start in range(0, len(texts), size):
-        call(texts[start : start + size])
-    return len(texts) / (time.perf_counter() - began)
+class Contestant:
+    """One contestant in its own process."""
+
+    def __init__(self, name, path, sequence_length):
+        command = [sys.executable, __file__, "--work", name, str(path), str(sequence_length)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while self.process.stdout.readline() != "ready\n":
+            if self.process.poll() is not None:
+                raise SystemExit(f"{name} did not start.")
+
+    def __call__(self, texts):
+        """Seconds for the texts, and their scores."""
+        self.process.stdin.write(json.dumps(texts) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def latencies(self, texts):
+        return [self([text])[0] for text in texts]
+
+    def throughput(self, texts, size=32):
+        return len(texts) / sum(self(texts[i : i + size])[0] for i in range(0, len(texts), size))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    torch.set_num_threads(THREADS)
+    if arguments.work:
+        name, path, sequence_length = arguments.work
+        work(name, path, int(sequence_length))
+        return
+    from report import write_section
+
+    import kerasllm
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         classifier = kerasllm.load(arguments.model) if arguments.model else fine_tuned(folder)
-        text = compare(classifier, folder)
+        classifier.save(folder / "model")
+        paths = {
+            "kerasllm SavedModel": classifier.export(folder / "export").path,
+            "transformers pipeline": folder / "model",
+        }
+        contestants = {
+            name: Contestant(name, path, classifier.sequence_length) for name, path in paths.items()
+        }
+        text = compare(contestants)
+        for contestant in contestants.values():
+            contestant.close()
     write_section("Serving a classifier", text)
 
 
-def compare(classifier, folder):
+def compare(contestants):
     from kerasllm.data.reading import read_records
 
-    classifier.save(folder / "model")
-    exported = tf.saved_model.load(str(classifier.export(folder / "export").path))
-    serve = exported.signatures["serving_default"]
-    pipeline = transformers.pipeline("text-classification", model=str(folder / "model"), device="cpu")
-    contestants = {
-        "kerasllm SavedModel": lambda texts: serve(text=tf.constant(texts))["scores"].numpy(),
-        "transformers pipeline": lambda texts: pipeline(
-            texts, batch_size=32, truncation=True, max_length=classifier.sequence_length
-        ),
-    }
     reviews = read_records(DATA, columns={"text": "text", "label": "category"}).texts
     texts = long_tailed_texts(reviews, 96)
     agree(contestants, texts[:32])
     singles: dict[str, list[float]] = {name: [] for name in contestants}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(ROUNDS + 1):
-        for name, call in contestants.items():
-            one, many = latencies(call, texts[:32]), throughput(call, texts)
+        for name, contestant in contestants.items():
+            one, many = contestant.latencies(texts[:32]), contestant.throughput(texts)
             if number:  # the first round warms up
                 singles[name].append(one)
                 rates[name].append(many)
@@ -116,14 +177,15 @@ def compare(classifier, folder):
 
 def agree(contestants, texts):
     """A comparison of speed means something only between equal answers."""
-    ours = contestants["kerasllm SavedModel"](texts).max(axis=1)
-    theirs = np.array([answer["score"] for answer in contestants["transformers pipeline"](texts)])
+    ours, theirs = (np.array(contestant(texts)[1]) for contestant in contestants.values())
     difference = float(np.abs(ours - theirs).max())
     if difference > 1e-4:
         raise SystemExit(f"The two do not answer alike: scores differ by {difference}.")
 
 
 def report(singles, rates):
+    from report import table
+
     p50 = {name: np.median([np.percentile(v, 50) for v in values]) * 1e3 for name, values in singles.items()}
     p99 = {name: np.median([np.percentile(v, 99) for v in values]) * 1e3 for name, values in singles.items()}
     rate = {name: np.median(values) for name, values in rates.items()}
@@ -139,7 +201,7 @@ def report(singles, rates):
     ]
     return (
         f"MiniLM with a classification head, float32, {THREADS} threads, texts of 10 to 300 words "
-        f"(log-uniform); medians of {ROUNDS} alternating rounds.\n\n"
+        f"(log-uniform), a process each; medians of {ROUNDS} alternating rounds.\n\n"
         + table(["", "one text, p50", "one text, p99", "texts/s at batch 32"], rows)
     )
 

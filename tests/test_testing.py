@@ -1,5 +1,6 @@
 """The tiny checkpoints and data sets are what they say, and the same every time."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from tokenizers import Tokenizer
 
 from kerasllm.errors import DataError
 from kerasllm.testing import tiny_bert, tiny_pairs, tiny_reviews, tiny_topics
+from kerasllm.testing.families import FAMILIES, family
+from kerasllm.testing.strings import adversarial_strings, code_point_strings
+from kerasllm.testing.training import Training
 
 
 @pytest.mark.parametrize("make", [tiny_reviews, tiny_pairs, tiny_topics])
@@ -107,3 +111,61 @@ def test_no_heavy_import(tmp_path):
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_families_are_the_same_in_every_process():
+    pytest.importorskip("transformers")
+    pytest.importorskip("sentencepiece")
+    code = (
+        "import hashlib; from kerasllm.testing.families import FAMILIES, family; "
+        "print(*(hashlib.sha256(family(name).encode()).hexdigest() for name in FAMILIES))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = [hashlib.sha256(family(name).encode()).hexdigest() for name in FAMILIES]
+    assert result.stdout.split() == here
+    assert len(set(here)) == len(here)
+
+
+@pytest.mark.parametrize("name", ["clip", "gpt2", "llama3", "qwen2", "roberta", "smollm2"])
+def test_families_know_what_they_were_trained_on(name):
+    small = Tokenizer.from_str(family(name))
+    other = Tokenizer.from_str(family(name, Training(("a strawberry, " * 9,), 900)))
+    assert len(other.encode("a strawberry, a strawberry").ids) < len(
+        small.encode("a strawberry, a strawberry").ids
+    )
+    assert len(small.encode("the reader sees").ids) < len(other.encode("the reader sees").ids)
+    assert other.get_vocab_size() <= 900
+
+
+def test_there_is_no_other_family():
+    with pytest.raises(ValueError, match=r"no family 'gpt5'; choose one of \['albert', 'bert-cased'"):
+        family("gpt5")
+
+
+def test_strings_are_awkward_legal_and_the_same_every_time():
+    strings = adversarial_strings(2_000, seed=3)
+    assert strings == adversarial_strings(2_000, seed=3)
+    assert strings != adversarial_strings(2_000, seed=4)
+    assert len(set(strings)) > 1_500
+    together = "".join(strings)
+    together.encode("utf-8")
+    for piece in (
+        "[SEP]",
+        "<|endoftext|>",
+        "\r\n",
+        "\u3000",
+        "'s",
+        "\u096c",
+        "\u0134",
+        "\0",
+        "\U0010ffff",
+        "\u0301",
+    ):
+        assert piece in together
+    assert any("strawberry" in text for text in adversarial_strings(50, texts=["a strawberry cake"]))
+
+
+def test_every_code_point_is_there_twice():
+    assert code_point_strings(0x61, 0x63) == ["a", "aab", "b", "abb"]
+    assert code_point_strings(0xD800, 0xE000) == []
+    assert len(code_point_strings()) == 2 * (0x110000 - 0x800)

@@ -71,6 +71,7 @@ def _report(config: DataConfig, preset: str | None) -> "DataReport":
             encoding=config.encoding,
             max_bad_rows=config.max_bad_rows,
             cast_text=config.cast_text,
+            fix_unicode=config.fix_unicode,
         )
         records[split] = select_labels(rows, config.labels, other_labels=config.other_labels)[0]
     return audit(records, **_token_counting(config, preset))
@@ -83,12 +84,8 @@ def _token_counting(config: DataConfig, preset: str | None) -> dict[str, Any]:
     from kerasllm.models.presets import Preset
 
     loaded = Preset.load(preset)
-    tokenizer = loaded.tokenizer
-    special = dict(tokenizer.special_ids)
-    unknown = next((special.pop(name) for name in ("[UNK]", "<unk>") if name in special), None)
     return {
-        "encode": tokenizer.encode,
+        "encode": loaded.tokenizer.encode,
         "sequence_length": config.sequence_length or loaded.max_sequence_length,
-        "unknown_id": unknown,
-        "special_ids": special.values(),
+        "special_ids": loaded.tokenizer.special_ids,
     }

@@ -83,7 +83,8 @@ class DataConfig(Section):
     )
     remove_leaks: bool = Field(
         default=True,
-        description="Whether training rows whose text is also in validation or test are left out.",
+        description="Whether training rows whose text is also in validation or test (case and white space "
+        "aside) are left out.",
     )
     max_bad_rows: Annotated[int, Field(ge=0)] = Field(
         default=0, description="How many unreadable rows may be dropped before that is an error."
@@ -91,6 +92,10 @@ class DataConfig(Section):
     cast_text: bool = Field(
         default=False,
         description="Whether numbers in a text column are read as text instead of being an error.",
+    )
+    fix_unicode: bool = Field(
+        default=False,
+        description="Whether halves of characters (lone surrogates) become U+FFFD instead of being an error.",
     )
     max_rows: Count | None = Field(
         default=None,

@@ -2,8 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ Encode = Callable[[list[str], list[str] | None], list[list[int]]]
 
 _SWALLOWED_TIMES, _SWALLOWED_LINES = 15, 10
 _ENCODE_ROWS = 1024
+_UNKNOWN = ("[UNK]", "<unk>")
 _PERCENTILES = (50, 90, 95, 99)
 
 
@@ -43,23 +43,12 @@ _SUSPICIOUS = {
 }
 
 
-@dataclass(frozen=True)
-class _Encoding:
-    """How to count tokens."""
-
-    encode: Encode
-    sequence_length: int | None
-    unknown_id: int | None
-    special_ids: frozenset[int]
-
-
 def audit(
     records_by_split: Mapping[str, Records],
     *,
     encode: Encode | None = None,
     sequence_length: int | None = None,
-    unknown_id: int | None = None,
-    special_ids: Collection[int] = (),
+    special_ids: Mapping[str, int] | None = None,
 ) -> DataReport:
     """Counts rows, labels, lengths, duplicates, conflicts, leaks and suspicious characters.
 
@@ -68,8 +57,8 @@ def audit(
         encode: Turns texts (and second texts) into token ids, special tokens included and not truncated.
             Defaults to `None`: tokens are not counted.
         sequence_length: Tokens kept of each text, to say how many rows are truncated.
-        unknown_id: Token id that stands for unknown text.
-        special_ids: Token ids that stand for no text, so that rows without any other can be counted.
+        special_ids: Ids of the tokens that stand for no text, by their content, such as `[SEP]`; `[UNK]`
+            or `<unk>` stands for unknown text.
 
     Returns:
         The report; nothing is raised for what it finds.
@@ -78,14 +67,18 @@ def audit(
     >>> print(audit({"train": read_records("reviews.csv")}))
     train: 1,200 rows of reviews.csv …
     """
-    encoding = None
-    if encode is not None:
-        encoding = _Encoding(encode, sequence_length, unknown_id, frozenset(special_ids))
     splits: dict[str, dict[str, Any]] = {}
     warnings: list[str] = []
     problems: list[str] = []
     for name, records in records_by_split.items():
-        splits[name] = _split_facts(records, encoding)
+        splits[name] = _split_facts(records)
+        if encode is not None and records.num_rows:
+            splits[name]["tokens"] = token_facts(
+                records,
+                _encoded(records, encode),
+                sequence_length=sequence_length,
+                special_ids=special_ids or {},
+            )
         warnings.extend(records.notes)
         warnings.extend(split_warnings(name, splits[name]))
         problems.extend(split_problems(name, splits[name]))
@@ -95,7 +88,7 @@ def audit(
     return DataReport(splits, leaks, tuple(warnings), tuple(problems))
 
 
-def _split_facts(records: Records, encoding: _Encoding | None) -> dict[str, Any]:
+def _split_facts(records: Records) -> dict[str, Any]:
     texts = records.texts
     empty = empty_rows(records)
     facts: dict[str, Any] = {
@@ -106,9 +99,9 @@ def _split_facts(records: Records, encoding: _Encoding | None) -> dict[str, Any]
         "characters": _lengths([len(text) for text in texts]),
         "empty": _found(records, empty),
         "duplicates": _found(records, _duplicates(records)),
-        "conflicts": _conflicts(records),
+        "conflicts": find_conflicts(records),
         "suspicious": _suspicious(records),
-        "tokens": _tokens(records, encoding) if encoding and records.num_rows else None,
+        "tokens": None,
     }
     if records.has_labels:
         counts = label_counts(records)
@@ -138,8 +131,8 @@ def _duplicates(records: Records) -> list[int]:
     return rows
 
 
-def _conflicts(records: Records) -> dict[str, Any]:
-    """Texts that have one label here and another there."""
+def find_conflicts(records: Records) -> dict[str, Any]:
+    """Finds texts that have one label here and another there."""
     if not records.has_labels:
         return {"num_texts": 0, "examples": []}
     rows_of: dict[tuple[str, ...], dict[Any, int]] = defaultdict(dict)
@@ -175,27 +168,47 @@ def _rows_with_swallowed_rows(texts: list[str]) -> list[int]:
     ]
 
 
-def _tokens(records: Records, encoding: _Encoding) -> dict[str, Any]:
+def _encoded(records: Records, encode: Encode) -> Iterator[list[int]]:
     texts, pairs = records.texts, records.text_pairs
+    for start in range(0, len(texts), _ENCODE_ROWS):
+        rows = slice(start, start + _ENCODE_ROWS)
+        yield from encode(texts[rows], None if pairs is None else pairs[rows])
+
+
+def token_facts(
+    records: Records,
+    encoded: Iterable[Sequence[int]],
+    *,
+    sequence_length: int | None,
+    special_ids: Mapping[str, int],
+) -> dict[str, Any]:
+    """Counts tokens, truncated rows, and what the tokenizer does not know.
+
+    Args:
+        records: Rows.
+        encoded: Token ids of each, special tokens included and not truncated.
+        sequence_length: Tokens kept of each text, `None` for all.
+        special_ids: As in `audit`.
+    """
+    unknown_id = next((special_ids[name] for name in _UNKNOWN if name in special_ids), None)
+    says_nothing = frozenset(special_ids.values())
     lengths: list[int] = []
     num_unknown = 0
     without_tokens: list[int] = []
-    for start in range(0, len(texts), _ENCODE_ROWS):
-        stop = start + _ENCODE_ROWS
-        for ids in encoding.encode(texts[start:stop], None if pairs is None else pairs[start:stop]):
-            if encoding.special_ids.issuperset(ids) and texts[len(lengths)].strip():
-                without_tokens.append(len(lengths))
-            lengths.append(len(ids))
-            num_unknown += ids.count(encoding.unknown_id) if encoding.unknown_id is not None else 0
+    for row, (ids, key) in enumerate(zip(encoded, records.keys, strict=True)):
+        if says_nothing.issuperset(ids) and any(text.strip() for text in key):
+            without_tokens.append(row)
+        lengths.append(len(ids))
+        num_unknown += 0 if unknown_id is None else ids.count(unknown_id)
     total = sum(lengths)
-    limit = encoding.sequence_length
+    limit = sequence_length
     truncated = None if limit is None else sum(length > limit for length in lengths) / len(lengths)
     return {
         "total": total,
         "lengths": _lengths(lengths),
         "sequence_length": limit,
         "truncated_share": truncated,
-        "unknown_share": None if encoding.unknown_id is None else num_unknown / max(total, 1),
+        "unknown_share": None if unknown_id is None else num_unknown / max(total, 1),
         "without_tokens": _found(records, without_tokens),
     }
 

@@ -21,19 +21,24 @@ def split_warnings(split: str, facts: dict[str, Any]) -> list[str]:
     for key, what in (("empty", "have an empty text"), ("duplicates", "repeat the text of another row")):
         if facts[key]["num_rows"]:
             warnings.append(f"{split}: {_rows_shown(facts[key])} {what}.")
-    conflicts = facts["conflicts"]
-    if conflicts["num_texts"]:
-        warnings.append(
-            f"{split}: {plural(conflicts['num_texts'], 'text')} with different labels "
-            f"({'; '.join(conflicts['examples'])})."
-        )
+    warnings.extend(conflict_warnings(split, facts["conflicts"]))
     for name, found in facts["suspicious"].items():
         warnings.append(f"{split}: {_rows_shown(found)} with {name}.")
-    return warnings + _token_warnings(split, facts["tokens"])
+    return warnings + ([] if facts["tokens"] is None else token_warnings(split, facts["tokens"]))
 
 
 def _rows_shown(found: dict[str, Any]) -> str:
     return f"{plural(found['num_rows'], 'row')} ({', '.join(found['examples'])})"
+
+
+def conflict_warnings(split: str, conflicts: dict[str, Any]) -> list[str]:
+    """Says which texts have one label here and another there."""
+    if not conflicts["num_texts"]:
+        return []
+    return [
+        f"{split}: {plural(conflicts['num_texts'], 'text')} with different labels "
+        f"({'; '.join(conflicts['examples'])})."
+    ]
 
 
 def label_warnings(split: str, labels: Mapping[str, int]) -> list[str]:
@@ -63,9 +68,8 @@ def label_warnings(split: str, labels: Mapping[str, int]) -> list[str]:
     return warnings
 
 
-def _token_warnings(split: str, tokens: dict[str, Any] | None) -> list[str]:
-    if tokens is None:
-        return []
+def token_warnings(split: str, tokens: dict[str, Any]) -> list[str]:
+    """Says how much of the texts the model does not see, or does not know."""
     warnings = []
     if (tokens["truncated_share"] or 0) > _MAX_TRUNCATED:
         warnings.append(
@@ -80,7 +84,7 @@ def _token_warnings(split: str, tokens: dict[str, Any] | None) -> list[str]:
         )
     if tokens["without_tokens"]["num_rows"]:
         warnings.append(
-            f"{split}: {_rows_shown(tokens['without_tokens'])} of whose text no token is left. "
+            f"{split}: {_rows_shown(tokens['without_tokens'])} of whose text no token is known. "
             "Is the preset for another language?"
         )
     return warnings

@@ -1,6 +1,10 @@
-"""Texts that are in training and held out, too: found, and removed from training."""
+"""Texts that are in training and held out, too: found, and removed from training.
 
-from collections import Counter, defaultdict
+Two texts are the same where only case and white space tell them apart, as in splits: to an uncased
+model they are.
+"""
+
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +26,7 @@ class Leak:
         split: Name of the held-out part.
         num_rows: Rows of it whose text is in training, letter for letter.
         num_similar: Further rows whose text is in training but for case and white space.
-        num_training_rows: Training rows that are equal, letter for letter.
+        num_training_rows: Training rows that are equal, letter for letter or nearly.
         share: `num_rows` and `num_similar` together, as a share of the held-out rows.
         examples: Where the first of them are, on both sides.
     """
@@ -74,9 +78,7 @@ class LeakReport:
 def remove_leaks(
     train: Records, held_out: Mapping[str, Records], *, remove: bool = True
 ) -> tuple[Records, LeakReport]:
-    """Removes training rows whose text is also held out.
-
-    A text that differs in case or white space only is counted, and stays.
+    """Removes training rows whose text is also held out, letter for letter or but for case and white space.
 
     Args:
         train: Training rows.
@@ -110,29 +112,34 @@ def remove_leaks(
 
 
 def find_leaks(train: Records, held_out: Mapping[str, Records]) -> tuple[tuple[Leak, ...], set[int]]:
-    """Finds leaks, and the numbers of the training rows that are held out letter for letter."""
-    rows_of: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row, key in enumerate(train.keys):
-        rows_of[key].append(row)
-    similar = Counter(normalised_keys(train))
+    """Finds leaks, and the numbers of the training rows that are held out, too."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(normalised_keys(train)):
+        rows_of[text].append(row)
+    first_row = {key: row for row, key in reversed(list(enumerate(train.keys)))}
     leaks: list[Leak] = []
     leaked: set[int] = set()
     for split, records in held_out.items():
-        keys = records.keys
-        exact = [row for row, key in enumerate(keys) if key in rows_of]
-        nearly = [
-            row
-            for row, key in enumerate(normalised_keys(records))
-            if key in similar and keys[row] not in rows_of
-        ]
-        if not exact and not nearly:
-            continue
-        rows = {row for held in exact for row in rows_of[keys[held]]}
-        examples = [f"{records.where(row)} is {train.where(rows_of[keys[row]][0])}" for row in exact]
-        examples += [records.where(row) for row in nearly]
-        share = (len(exact) + len(nearly)) / records.num_rows
-        leaks.append(Leak(split, len(exact), len(nearly), len(rows), share, tuple(examples[:NUM_EXAMPLES])))
-        leaked |= rows
+        equal: list[tuple[int, int]] = []
+        similar: list[tuple[int, int]] = []
+        rows: set[int] = set()
+        for row, (key, text) in enumerate(zip(records.keys, normalised_keys(records), strict=True)):
+            if text not in rows_of:
+                continue
+            rows.update(rows_of[text])
+            if key in first_row:
+                equal.append((row, first_row[key]))
+            else:
+                similar.append((row, rows_of[text][0]))
+        if rows:
+            examples = [f"{records.where(row)} is {train.where(twin)}" for row, twin in equal[:NUM_EXAMPLES]]
+            examples += [
+                f"{records.where(row)} is like {train.where(twin)}" for row, twin in similar[:NUM_EXAMPLES]
+            ]
+            share = (len(equal) + len(similar)) / records.num_rows
+            shown = tuple(examples[:NUM_EXAMPLES])
+            leaks.append(Leak(split, len(equal), len(similar), len(rows), share, shown))
+            leaked |= rows
     return tuple(leaks), leaked
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasllm.config.schema import DataConfig
+from kerasllm.data.audit import find_conflicts
 from kerasllm.data.cleaning import TEXT_STEPS, CleaningReport, check_no_empty, clean, drop_empty
-from kerasllm.data.findings import label_warnings
+from kerasllm.data.findings import conflict_warnings, label_warnings
 from kerasllm.data.labels import LabelMap, check_held_out_labels, label_counts, select_labels
 from kerasllm.data.leaks import LeakReport, remove_leaks
 from kerasllm.data.problems import plural, raise_together
@@ -88,6 +89,7 @@ def prepare(
     label_map = LabelMap.fit(parts["train"], names=names)
     warnings += check_held_out_labels(parts["train"], _held_out(parts), label_map.names)
     warnings += label_warnings("train", label_counts(parts["train"]))
+    warnings += conflict_warnings("train", find_conflicts(parts["train"]))
     for warning in warnings:
         logger.warning(warning)
     return PreparedData(
@@ -136,6 +138,7 @@ def _read(
                 encoding=config.encoding,
                 max_bad_rows=config.max_bad_rows,
                 cast_text=config.cast_text,
+                fix_unicode=config.fix_unicode,
                 name=f"{name}_data",
             )
         except KerasLLMError as error:

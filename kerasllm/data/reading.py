@@ -28,6 +28,7 @@ def read_records(
     encoding: str = "utf-8",
     max_bad_rows: int = 0,
     cast_text: bool = False,
+    fix_unicode: bool = False,
     name: str = "data",
 ) -> Records:
     """Reads a source whole, and says everything that is wrong with it at once.
@@ -45,6 +46,7 @@ def read_records(
         max_bad_rows: How many bad rows of each file are dropped, with a warning, before they are an
             error. Defaults to `0`.
         cast_text: Whether numbers are read as text. Defaults to `False`.
+        fix_unicode: Whether lone surrogates become U+FFFD instead of an error. Defaults to `False`.
         name: How messages call an object that is no file. Defaults to `data`.
 
     Raises:
@@ -58,7 +60,7 @@ def read_records(
     """
     if task not in TASKS:
         raise DataError(f"`{task}` is no task that data is read for; expected one of {list(TASKS)}.")
-    reader = _Reader(columns, task, require_label, cast_text)
+    reader = _Reader(columns, task, require_label, cast_text, fix_unicode)
     if isinstance(source, Records):
         return source
     if not _is_paths(source):
@@ -84,6 +86,7 @@ def stream_records(
     batch_size: int = 1024,
     encoding: str = "utf-8",
     cast_text: bool = False,
+    fix_unicode: bool = False,
 ) -> Iterator[Records]:
     """Reads texts in batches, for prediction on files larger than memory.
 
@@ -96,12 +99,13 @@ def stream_records(
         batch_size: Rows a batch. Defaults to `1024`.
         encoding: Of text files. Defaults to `utf-8`.
         cast_text: Whether numbers are read as text. Defaults to `False`.
+        fix_unicode: Whether lone surrogates become U+FFFD instead of an error. Defaults to `False`.
 
     Raises:
         DataError: If it cannot be read, or rows are bad; names the lines.
     """
     wanted = {role: column for role, column in (columns or {}).items() if role != "label"}
-    reader = _Reader(wanted, TASKS[0], require_label=False, cast_text=cast_text)
+    reader = _Reader(wanted, TASKS[0], False, cast_text, fix_unicode)
     with ExitStack() as stack:
         table = _open(stack, path, encoding, in_memory=False)
         for records in reader.batches(table, with_label=False, size=batch_size):
@@ -113,11 +117,18 @@ def stream_records(
 class _Reader:
     """How raw tables become records: the same for every file of a source."""
 
-    def __init__(self, columns: Mapping[str, str] | None, task: str, require_label: bool, cast_text: bool):
+    def __init__(
+        self,
+        columns: Mapping[str, str] | None,
+        task: str,
+        require_label: bool,
+        cast_text: bool,
+        fix_unicode: bool,
+    ):
         self.columns = columns
         self.task = task
         self.require_label = require_label
-        self.cast_text = cast_text
+        self.how = {"cast_text": cast_text, "fix_unicode": fix_unicode}
 
     def read(self, table: RawTable, max_bad_rows: int) -> Records:
         parts = list(self.batches(table))
@@ -165,7 +176,7 @@ class _Reader:
                 names = table.class_names.get(column)
                 values[role] = check_labels(raw, positions, problems, class_names=names)
             else:
-                values[role] = check_texts(raw, positions, problems, role=role, cast_text=self.cast_text)
+                values[role] = check_texts(raw, positions, problems, role=role, **self.how)
         return _without_bad_rows(values, positions, problems, table.origin)
 
 

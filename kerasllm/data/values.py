@@ -21,6 +21,7 @@ def check_texts(
     *,
     role: str,
     cast_text: bool,
+    fix_unicode: bool,
 ) -> list[str | None]:
     """Gives the texts of a column, `None` for each that was noted as a problem.
 
@@ -30,6 +31,7 @@ def check_texts(
         problems: Where to note what is wrong.
         role: `text` or `text_pair`, for messages.
         cast_text: Whether numbers are read as text.
+        fix_unicode: Whether lone surrogates become U+FFFD.
     """
     texts = [
         value if type(value) is str else _to_text(value, position, problems, role, cast_text)
@@ -45,7 +47,7 @@ def check_texts(
         "".join(text for text in texts if text is not None).encode()
     except UnicodeEncodeError:
         return [
-            _without_surrogates(text, position, problems, role)
+            _without_surrogates(text, position, problems, role, fix_unicode)
             for text, position in zip(texts, positions, strict=True)
         ]
     return texts
@@ -82,13 +84,20 @@ def _number_to_text(value: Any, position: int, problems: Problems, role: str) ->
         return None
 
 
-def _without_surrogates(text: str | None, position: int, problems: Problems, role: str) -> str | None:
+def _without_surrogates(
+    text: str | None, position: int, problems: Problems, role: str, fix_unicode: bool
+) -> str | None:
     try:
         return text if text is None else text.encode().decode()
     except UnicodeEncodeError as error:
+        if fix_unicode:
+            return error.object.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         code = f"U+{ord(error.object[error.start]):04X}"
         problems.add(f"invalid Unicode in the {role}", position, f"{code} at character {error.start:,}")
-        problems.hint("A lone surrogate is half of a character: write the text out again from its source.")
+        problems.hint(
+            "A lone surrogate is half of a character: write the text out again from its source, or pass "
+            "`fix_unicode=True` or `-s data.fix_unicode=true` to read U+FFFD instead."
+        )
         return None
 
 

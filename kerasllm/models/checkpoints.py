@@ -15,7 +15,10 @@ from kerasllm.errors import PresetError
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf", "*.onnx", "*.npz")
+_OTHER_WEIGHTS = (
+    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.keras"),
+    *("*.msgpack", "*.gguf", "*.onnx", "*.npz"),
+)
 # safetensors' names of the types whose values float32 training can start from.
 _FLOATS = ("BF16", "F16", "F32", "F64")
 

@@ -6,7 +6,9 @@ same, so that everything else, saving included, knows one format only.
 """
 
 import functools
+import math
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from kerasllm.tokenization import Tokenizer
 
 _WEIGHTS = "model.weights.h5"
+# What a weights file may hold beside the tensors.
+_SLACK_BYTES = 2**20
 
 
 def is_keras_hub_config(content: Mapping) -> bool:
@@ -91,13 +95,32 @@ class KerasHubCheckpoint:
     def _values(self) -> dict[str, np.ndarray]:
         backbone = self._family.build_backbone(self._config)
         try:
-            backbone.load_weights(self._file)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            self._check_size()
+            with warnings.catch_warnings():
+                # Keras only warns of layers that it leaves as they were.
+                warnings.simplefilter("error", UserWarning)
+                backbone.load_weights(self._file)
+        except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
+            reason = " ".join(str(error).split())
             raise PresetError(
-                f"`{self._file}` is damaged, cut short or of another model ({error}). Delete it and fetch it "
-                "again."
+                f"`{self._file}` is damaged, cut short or of another model ({reason[:300]}). Delete it and "
+                "fetch it again."
             ) from error
         return extract_tensors(backbone, self._specs)
+
+    def _check_size(self) -> None:
+        """Refuses a small file that unpacks to terabytes: Keras reads a tensor before its shape."""
+        import h5py
+
+        sizes: list[int] = []
+        with h5py.File(self._file) as file:
+            file.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
+        expected = 4 * sum(math.prod(spec.shape) for spec in self._specs)
+        if sum(sizes) > 2 * expected + _SLACK_BYTES:
+            raise PresetError(
+                f"`{self._file}` holds {sum(sizes):,} bytes of tensors, but its `config.json` asks for "
+                f"{expected:,}. Weights and config are of different models: fetch the preset again."
+            )
 
 
 def load_keras_hub_tokenizer(directory: Path, settings: Mapping) -> "Tokenizer":
@@ -123,7 +146,8 @@ def load_keras_hub_tokenizer(directory: Path, settings: Mapping) -> "Tokenizer":
         raise PresetError(
             f"`{directory}` has no `assets/tokenizer/vocabulary.txt`. Is the download complete?"
         )
-    lowercase = bool(settings.get("config", {}).get("lowercase", False))
+    options = settings.get("config")
+    lowercase = isinstance(options, Mapping) and bool(options.get("lowercase", False))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "vocab.txt").write_bytes(vocabulary.read_bytes())
         Path(folder, "tokenizer_config.json").write_text(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kerasllm.tokenization import Tokenizer
 
 
+_WHOLE_MODELS = (".keras", ".h5", ".hdf5")
+
+
 class Preset:
     """A pretrained checkpoint, in Hugging Face's format or in KerasHub's.
 
@@ -105,11 +108,7 @@ class Preset:
             )
         path = resolve(handle, what="preset")
         if not path.is_dir():
-            raise PresetError(
-                f"`{handle}` is a file, but a preset is a directory with `config.json`, `model.safetensors` "
-                "and "
-                f"`tokenizer.json`. Try `{path.parent}`."
-            )
+            raise PresetError(_is_a_file(handle, path))
         return cls(str(handle), path)
 
     def __repr__(self) -> str:
@@ -275,6 +274,16 @@ class Preset:
                 "0 to "
                 f"{limit - 1}. Were they made by another tokenizer?"
             )
+
+
+def _is_a_file(handle: str | Path, path: Path) -> str:
+    wanted = "a preset is a directory with `config.json`, `model.safetensors` and `tokenizer.json`"
+    if path.suffix.lower() in _WHOLE_MODELS:
+        return (
+            f"`{handle}` is a Keras model in one file. Such files can run code when they are loaded, so they "
+            f"are never opened; {wanted}. Give the checkpoint that it was made from."
+        )
+    return f"`{handle}` is a file, but {wanted}. Try `{path.parent}`."
 
 
 def _read_json(path: Path) -> dict:

@@ -14,7 +14,8 @@ from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
-from kerasllm.data.audit import audit
+from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
 from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.data.prepare import PreparedData
@@ -73,6 +74,11 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         dtype_policy=resolve_dtype_policy(config.training.dtype_policy),
     )
     sequence_length = config.data.sequence_length or preset.max_sequence_length
+    facts = token_facts(
+        prepared.train, encoded[0], sequence_length=sequence_length, special_ids=tokenizer.special_ids
+    )
+    for warning in token_warnings("train", facts):
+        _log.warning(warning)
     if lengths.max() > sequence_length:
         encoded = _encode(tokenizer, prepared.train, sequence_length)
     targets = label_map.encode(prepared.train)
@@ -88,7 +94,7 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
     )
-    return EncodedRun(config, data, float((lengths > sequence_length).mean()))
+    return EncodedRun(config, data, facts["truncated_share"])
 
 
 def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.ndarray | None:
@@ -259,8 +265,7 @@ def report_run(
             prepared.by_split,
             encode=tokenizer.encode,
             sequence_length=classifier.sequence_length,
-            unknown_id=tokenizer.special_ids.get("[UNK]"),
-            special_ids=tokenizer.special_ids.values(),
+            special_ids=tokenizer.special_ids,
         ).to_dict(),
         config=config.model_dump(mode="json"),
     )

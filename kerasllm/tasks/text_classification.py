@@ -249,6 +249,7 @@ class TextClassifier:
             )
         multi_label = preset.problem_type == "multi_label_classification"
         label_map = LabelMap(tuple(preset.labels), multi_label=multi_label)
+        preset.tokenizer.check_graph()
         return cls(
             build_trained_classifier(preset),
             preset.tokenizer,

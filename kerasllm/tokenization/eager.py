@@ -17,9 +17,10 @@ class EagerTokenizer:
     Args:
         specification: Text of a `tokenizer.json`. Its truncation and padding, which are one caller's
             settings and no part of the vocabulary, are not used.
+        truncation_side: Where texts are cut that are too long, `"left"` or `"right"`. Defaults to `"right"`.
     """
 
-    def __init__(self, specification: str):
+    def __init__(self, specification: str, *, truncation_side: str = "right"):
         try:
             self.tokenizer = tokenizers.Tokenizer.from_str(specification)
         except Exception as error:  # the library raises bare `Exception`
@@ -29,9 +30,11 @@ class EagerTokenizer:
             ) from error
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        # Truncation is a setting of the object, so a call that needs another one waits for its turn.
+        # These are settings of the object, so a call that needs other ones waits for its turn.
         self._lock = threading.Lock()
+        self._side = truncation_side
         self._sequence_length: int | None = None
+        self._keep_special = False
 
     def encode(
         self,
@@ -40,6 +43,7 @@ class EagerTokenizer:
         *,
         sequence_length: int | None,
         complete: bool = False,
+        keep_special: bool = False,
     ) -> list[Any]:
         """Encodes texts, or pairs of texts, to `tokenizers.Encoding`s.
 
@@ -49,6 +53,7 @@ class EagerTokenizer:
             sequence_length: Most tokens of an encoding, special tokens included; `None` for no limit.
             complete: Also fill in offsets and segments, which takes longer. Without, segments are wrong where
                 there is no post-processor. Defaults to `False`.
+            keep_special: Whether special tokens in the texts are left as text. Defaults to `False`.
 
         Returns:
             One encoding a text.
@@ -58,7 +63,7 @@ class EagerTokenizer:
         """
         inputs = _inputs(texts, pairs)
         with self._lock:
-            self._truncate(sequence_length)
+            self._set(sequence_length, keep_special)
             run = self.tokenizer.encode_batch if complete else self.tokenizer.encode_batch_fast
             try:
                 return list(run(inputs))
@@ -72,13 +77,16 @@ class EagerTokenizer:
         rows = [[int(token) for token in row] for row in ids]
         return list(self.tokenizer.decode_batch(rows, skip_special_tokens=skip_special_tokens))
 
-    def _truncate(self, sequence_length: int | None) -> None:
+    def _set(self, sequence_length: int | None, keep_special: bool) -> None:
+        if keep_special != self._keep_special:
+            self.tokenizer.encode_special_tokens = keep_special
+            self._keep_special = keep_special
         if sequence_length == self._sequence_length:
             return
         if sequence_length is None:
             self.tokenizer.no_truncation()
         else:
-            self.tokenizer.enable_truncation(sequence_length)
+            self.tokenizer.enable_truncation(sequence_length, direction=self._side)
         self._sequence_length = sequence_length
 
 

@@ -1,11 +1,14 @@
 # ruff: noqa: RUF001 (ambiguous characters are what these texts are for)
 """Texts on which tokenizers go wrong, and the comparison of eager and graph on them."""
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.errors import TokenizerError
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from kerasllm.tokenization.tokenizer import Tokenizer
 
 __all__ = ["check_graph", "probe_texts"]
@@ -32,11 +35,16 @@ _TEXTS = (
     "[SEP] [CLS]word[SEP]word [PAD][MASK] [UNK] [sep] [ SEP ] [SEP [[SEP]] [SEP",
     "<s> </s> <unk> <pad> <mask> <|endoftext|>",
     "##ing a##b # ## ### '##'",
-    "x" * 99 + " " + "x" * 100 + " " + "x" * 101 + " " + "x" * 200,
+    "x" * 99 + " " + "x" * 100 + " " + "x" * 101,
     "é" * 99 + " " + "é" * 100 + " " + "é" * 101,
-    "日" * 120 + " " + "𝒳" * 100 + " " + "한" * 40,
+    "日" * 101 + " " + "𝒳" * 100 + " " + "한" * 40,
+    "  two  spaces   three\t\ttabs \n\n \r\n lines\r\n\n  end  ",
+    "it's I'LL we've 'quoted' don''t ``so'' l'été O'Neil 12 123 1234567 3.14 ٣٤٥ Ⅷ ½",
+    "def f(x):\n    return x + 1  # camelCase HTTPServer\n\n\n",
+    "▁ ▁the a▁b ĠĊ <0x0A> <0xE2> ``a'' \ufb01\x1f\u0301 \x0bﷺ",
     "unaffable unbelievably antidisestablishmentarianism Donaudampfschifffahrt",
 )
+_SHORT = 40  # characters of texts that are also tried in pairs
 _PLACES = ("{}", "a{}b", "a {} b", "{}{}", "A{}.")
 
 
@@ -53,39 +61,70 @@ def probe_texts() -> list[str]:
 
 def check_graph(tokenizer: "Tokenizer") -> None:
     """Raises a `TokenizerError` if eager and graph differ on a probe text; see `Tokenizer.check_graph`."""
-    texts = probe_texts()
-    pairs = texts[1:] + texts[:1]
-    for sequence_length in (None, 32):
-        for second in (None, pairs):
-            _compare(tokenizer, texts, second, sequence_length)
+    texts = [*probe_texts(), *_with_tokens(list(tokenizer.special_ids))]
     ids = tokenizer.encode(texts)
-    _compare_decoded(tokenizer, ids)
+    if tokenizer.trackable.is_fused:  # then offsets come by another way than ids alone
+        _compare("the ids of", texts, None, ids, _rows(tokenizer.graph_encode(texts)))
+    _compare_complete(tokenizer, texts, None, sequence_length=None)
+    short = [text for text in texts if len(text) < _SHORT]
+    _compare_complete(tokenizer, short, short[1:] + short[:1], sequence_length=32)
+    for skip in (True, False):
+        _compare_decoded(tokenizer, ids, skip_special_tokens=skip)
+
+
+def _compare_complete(
+    tokenizer: "Tokenizer", texts: list[str], pairs: list[str] | None, *, sequence_length: int | None
+) -> None:
+    """Compares ids, segments and offsets."""
+    ids, segments = tokenizer.encode_with_segments(texts, pairs, sequence_length=sequence_length)
+    offsets = tokenizer.offsets(texts, pairs, sequence_length=sequence_length)
+    found = tokenizer.trackable.encode(
+        *(None if values is None else _strings(values) for values in (texts, pairs)),
+        sequence_length=sequence_length,
+        segments=True,
+        offsets=True,
+    )
+    _compare("the ids of", texts, pairs, ids, _rows(found.ids))
+    _compare("the segments of", texts, pairs, segments, _rows(found.segments))
+    as_lists = [[list(offset) for offset in row] for row in offsets]
+    _compare("the offsets of", texts, pairs, as_lists, _rows(found.offsets))
+
+
+def _strings(texts: list[str]) -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.constant(texts, tf.string)
+
+
+def _with_tokens(tokens: list[str]) -> list[str]:
+    chosen = tokens[:8]
+    return [place.format(*[token] * 2) for token in chosen for place in _PLACES] + ["".join(chosen)]
+
+
+def _rows(ragged: "tf.RaggedTensor") -> list[list[Any]]:
+    values, splits = ragged.values.numpy().tolist(), ragged.row_splits.numpy().tolist()
+    return [values[start:end] for start, end in itertools.pairwise(splits)]
 
 
 def _compare(
-    tokenizer: "Tokenizer", texts: list[str], pairs: list[str] | None, sequence_length: int | None
+    what: str, texts: list[str], pairs: list[str] | None, expected: list[list[Any]], found: list[list[Any]]
 ) -> None:
-    expected = tokenizer.encode_with_segments(texts, pairs, sequence_length=sequence_length)
-    with_segments = tokenizer.graph_encode_with_segments(texts, pairs, sequence_length=sequence_length)
-    found = [values.to_list() for values in with_segments]
-    for what, eager, graph in zip(("ids", "segments"), expected, found, strict=True):
-        for index, text in enumerate(texts):
-            if eager[index] != graph[index]:
-                shown = repr(text) if pairs is None else f"{text!r} and {pairs[index]!r}"
-                raise TokenizerError(_difference(f"the {what} of {shown}", eager[index], graph[index]))
+    for index, (eager, graph) in enumerate(zip(expected, found, strict=True)):
+        if eager != graph:
+            shown = repr(texts[index]) if pairs is None else f"{texts[index]!r} and {pairs[index]!r}"
+            raise TokenizerError(_difference(f"{what} {shown}", eager, graph))
 
 
-def _compare_decoded(tokenizer: "Tokenizer", ids: list[list[int]]) -> None:
+def _compare_decoded(tokenizer: "Tokenizer", ids: list[list[int]], *, skip_special_tokens: bool) -> None:
     import tensorflow as tf
 
-    with tf.init_scope():
-        ragged = tf.RaggedTensor.from_row_lengths(
-            tf.constant([token for row in ids for token in row], tf.int32), [len(row) for row in ids]
-        )
-        graph = [text.decode("utf-8") for text in tokenizer.graph_decode(ragged).numpy()]
-    for row, expected, found in zip(ids, tokenizer.decode(ids), graph, strict=True):
-        if expected != found:
-            raise TokenizerError(_difference(f"the text of the ids {row}", expected, found))
+    ragged = tf.RaggedTensor.from_row_lengths(
+        tf.constant([token for row in ids for token in row], tf.int32), [len(row) for row in ids]
+    )
+    graph = tokenizer.graph_decode(ragged, skip_special_tokens).numpy()
+    for row, expected, found in zip(ids, tokenizer.decode(ids, skip_special_tokens), graph, strict=True):
+        if expected != found.decode("utf-8"):
+            raise TokenizerError(_difference(f"the text of the ids {row}", expected, found.decode("utf-8")))
 
 
 def _difference(what: str, eager: object, graph: object) -> str:

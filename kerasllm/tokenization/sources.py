@@ -7,6 +7,7 @@ from typing import Any
 from tokenizers.models import WordPiece
 
 from kerasllm.errors import TokenizerError
+from kerasllm.tokenization.conversion import convert_by_transformers, find_convertible
 
 __all__ = ["read_source"]
 
@@ -26,8 +27,12 @@ _REMEDY = (
 def read_source(path: Path) -> tuple[str, dict[str, Any]]:
     """Reads a tokenizer from a directory or from a `tokenizer.json`.
 
-    A `tokenizer.json` is used as it is and wins over a `vocab.txt`. A `vocab.txt` is turned into the
-    `tokenizer.json` that transformers' `BertTokenizer` makes of it and of `tokenizer_config.json`.
+    A `tokenizer.json` wins over older formats. It is used as it is, with one exception: added tokens that
+    only the `added_tokens_decoder` of `tokenizer_config.json` has, or has otherwise, are taken from there,
+    as transformers does. `vocab.json` with `merges.txt`, and a SentencePiece `tokenizer.model` or
+    `spiece.model`, go through transformers' own conversion, which must be installed. A `vocab.txt` is
+    turned into the `tokenizer.json` that transformers' `BertTokenizer` makes of it and of
+    `tokenizer_config.json`.
 
     Args:
         path: A checkpoint's directory, or a `tokenizer.json` file.
@@ -47,15 +52,44 @@ def read_source(path: Path) -> tuple[str, dict[str, Any]]:
         )
     json_path = path / "tokenizer.json" if path.is_dir() else path
     if json_path.is_file():
-        return _read_text(json_path), config
+        return _with_added_tokens(_read_text(json_path), config), config
+    if path.is_dir() and (files := find_convertible(directory)):
+        return convert_by_transformers(directory, files, config), config
     vocabulary = directory / "vocab.txt"
     if not vocabulary.is_file():
         found = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
         raise TokenizerError(
-            f"`{path}` has no tokenizer: expected a `tokenizer.json`, or a `vocab.txt` of a WordPiece "
-            f"tokenizer, but found {found}. {_REMEDY}"
+            f"`{path}` has no tokenizer: expected a `tokenizer.json`, a `vocab.txt` of a WordPiece "
+            "tokenizer, `vocab.json` and `merges.txt`, or a SentencePiece `tokenizer.model` or "
+            f"`spiece.model`, but found {found}. {_REMEDY}"
         )
     return _from_vocabulary(vocabulary, config), config
+
+
+def _with_added_tokens(text: str, config: dict[str, Any]) -> str:
+    """The `tokenizer.json` with the added tokens of `added_tokens_decoder`; as it was if it has them."""
+    named = config.get("added_tokens_decoder") or {}
+    try:
+        specification = json.loads(text) if named else {}
+        present = {token["content"]: token for token in specification.get("added_tokens", [])}
+        wanted = {token["content"]: {"id": int(index), **_flags(token)} for index, token in named.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return text  # a damaged file is explained where it is read
+    for content in wanted.keys() & present.keys():
+        wanted[content]["id"] = present[content]["id"]
+    changed = {content: token for content, token in wanted.items() if present.get(content) != token}
+    if not changed:
+        return text
+    added = sorted({**present, **changed}.values(), key=lambda token: int(token["id"]))
+    return json.dumps({**specification, "added_tokens": added}, ensure_ascii=False)
+
+
+def _flags(token: dict[str, Any]) -> dict[str, Any]:
+    """An entry of `added_tokens_decoder` as `tokenizer.json` has it; with the library's defaults."""
+    special = bool(token.get("special", False))
+    sides = {name: bool(token.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}
+    normalized = bool(token.get("normalized", not special))
+    return {"content": token["content"], **sides, "normalized": normalized, "special": special}
 
 
 def _read_text(path: Path) -> str:

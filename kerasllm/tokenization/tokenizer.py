@@ -5,25 +5,21 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kerasllm.errors import TokenizerError
 from kerasllm.resources.atomic import atomic_write
 from kerasllm.resources.resolve import resolve
-from kerasllm.tokenization.eager import EagerTokenizer, explain_texts
+from kerasllm.tokenization.eager import EagerTokenizer
+from kerasllm.tokenization.graph_methods import GraphMethods
 from kerasllm.tokenization.probes import check_graph
 from kerasllm.tokenization.sources import read_source
 from kerasllm.tokenization.spec import Specification, parse_specification
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from kerasllm.tokenization.graph.pipeline import GraphTokenizer
-
 __all__ = ["Tokenizer"]
 
 
-class Tokenizer:
+class Tokenizer(GraphMethods):
     """A checkpoint's tokenizer, exact in three places.
 
     Eagerly, the `tokenizers` library runs the checkpoint's own `tokenizer.json`. In `tf.data` and in a
@@ -32,8 +28,8 @@ class Tokenizer:
 
     Args:
         specification: Text of a `tokenizer.json`; kept to the byte.
-        config: Settings of `tokenizer_config.json`, of which the padding token is read and which `save`
-            writes back. Defaults to `None`.
+        config: Settings of `tokenizer_config.json`, of which the padding token and the side on which texts
+            are cut (`truncation_side`) are read, and which `save` writes back. Defaults to `None`.
 
     Raises:
         TokenizerError: If it cannot be run exactly.
@@ -48,9 +44,10 @@ class Tokenizer:
         self._json = specification
         self._config = dict(config or {})
         self._specification: Specification = parse_specification(specification)
-        self._eager = EagerTokenizer(specification)
+        self._truncation_side = _truncation_side(self._config, self._specification.truncation_side)
+        self._eager = EagerTokenizer(specification, truncation_side=self._truncation_side)
         self._check_added_ids()
-        self._graph: Any = None
+        super().__init__()
 
     @classmethod
     def load(cls, handle: str | os.PathLike[str]) -> "Tokenizer":
@@ -92,6 +89,7 @@ class Tokenizer:
         pairs: Sequence[str] | None = None,
         *,
         sequence_length: int | None = None,
+        split_special_tokens: bool = False,
     ) -> list[list[int]]:
         """Turns texts into token ids, special tokens included.
 
@@ -100,6 +98,8 @@ class Tokenizer:
             pairs: The second text of every pair. Defaults to `None`.
             sequence_length: Most tokens of a text (or pair), special tokens included; the longer text of a
                 pair is cut first. Defaults to `None`, no limit.
+            split_special_tokens: Whether special tokens that stand in a text, such as `[SEP]` in data from
+                users, are text like any other. Defaults to `False`: they are the special tokens.
 
         Returns:
             Token ids of every text (or pair).
@@ -112,8 +112,10 @@ class Tokenizer:
         >>> tokenizer.encode(["Great film."], ["I liked it."], sequence_length=8)
         [[101, 2307, 2143, 1012, 102, 1045, 4669, 102]]
         """
-        self._check_length(sequence_length, pair=pairs is not None)
-        return [e.ids for e in self._eager.encode(texts, pairs, sequence_length=sequence_length)]
+        encodings = self._encodings(
+            texts, pairs, sequence_length=sequence_length, split_special_tokens=split_special_tokens
+        )
+        return [e.ids for e in encodings]
 
     def encode_with_segments(
         self,
@@ -121,11 +123,68 @@ class Tokenizer:
         pairs: Sequence[str] | None = None,
         *,
         sequence_length: int | None = None,
+        split_special_tokens: bool = False,
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Like `encode`, with the segment (0 or 1) of every token as a second list."""
-        self._check_length(sequence_length, pair=pairs is not None)
-        encodings = self._eager.encode(texts, pairs, sequence_length=sequence_length, complete=True)
+        encodings = self._encodings(
+            texts,
+            pairs,
+            sequence_length=sequence_length,
+            split_special_tokens=split_special_tokens,
+            complete=True,
+        )
         return [e.ids for e in encodings], [e.type_ids for e in encodings]
+
+    def offsets(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        sequence_length: int | None = None,
+        split_special_tokens: bool = False,
+    ) -> list[list[tuple[int, int]]]:
+        """Where each token that `encode` returns stands in its text, as `Encoding.offsets`.
+
+        Args:
+            texts: As in `encode`.
+            pairs: As in `encode`; tokens of a second text have their place in that one. Defaults to `None`.
+            sequence_length: As in `encode`. Defaults to `None`.
+            split_special_tokens: As in `encode`. Defaults to `False`.
+
+        Returns:
+            For every token its first character and the one after its last; `(0, 0)` for special tokens that
+            are in no text.
+
+        Example:
+        >>> tokenizer.offsets(["Great film."])
+        [[(0, 0), (0, 5), (6, 10), (10, 11), (0, 0)]]
+        """
+        encodings = self._encodings(
+            texts,
+            pairs,
+            sequence_length=sequence_length,
+            split_special_tokens=split_special_tokens,
+            complete=True,
+        )
+        return [e.offsets for e in encodings]
+
+    def _encodings(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        *,
+        sequence_length: int | None,
+        split_special_tokens: bool,
+        complete: bool = False,
+    ) -> list[Any]:
+        self._check_length(sequence_length, pair=pairs is not None)
+        return self._eager.encode(
+            texts,
+            pairs,
+            sequence_length=sequence_length,
+            complete=complete,
+            keep_special=split_special_tokens,
+        )
 
     def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
         """Turns token ids back into texts, as the `tokenizers` library does.
@@ -139,69 +198,10 @@ class Tokenizer:
         """
         return self._eager.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def offsets(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
-        """Start and end character, in the text, of every token that `encode` returns.
-
-        Special tokens that are in no text have `(0, 0)`.
-        """
-        return [e.offsets for e in self._eager.encode(texts, None, sequence_length=None, complete=True)]
-
-    def graph_encode(
-        self, texts: Any, pairs: Any = None, *, sequence_length: int | None = None
-    ) -> "tf.RaggedTensor":
-        """`encode` as TensorFlow operations, for `tf.data` and SavedModels: the same ids.
-
-        Bytes that are not UTF-8 are read as U+FFFD. Attach `trackable` to the object that is exported.
-
-        Args:
-            texts: string[batch], or a list of strings.
-            pairs: string[batch], the second text of every pair. Defaults to `None`.
-            sequence_length: As in `encode`.
-
-        Returns:
-            Token ids int32[batch, None].
-
-        Raises:
-            TokenizerError: If the texts are not one-dimensional, or as in `encode`.
-
-        Example:
-        >>> dataset.map(lambda texts: tokenizer.graph_encode(texts, sequence_length=128))
-        """
-        return self._graph_encode(texts, pairs, sequence_length, segments=False)[0]
-
-    def graph_encode_with_segments(
-        self, texts: Any, pairs: Any = None, *, sequence_length: int | None = None
-    ) -> "tuple[tf.RaggedTensor, tf.RaggedTensor]":
-        """Like `graph_encode`, with the segment (0 or 1) of every token as a second ragged tensor."""
-        return self._graph_encode(texts, pairs, sequence_length, segments=True)
-
-    def graph_decode(self, token_ids: "tf.RaggedTensor", skip_special_tokens: bool = True) -> Any:
-        """`decode` as TensorFlow operations: texts string[batch] of token ids [batch, None].
-
-        Ids that are no token are left out, as the `tokenizers` library does.
-        """
-        return self.trackable.decode(token_ids, skip_special_tokens=skip_special_tokens)
-
-    def _graph_encode(self, texts: Any, pairs: Any, sequence_length: int | None, *, segments: bool) -> Any:
-        self._check_length(sequence_length, pair=pairs is not None)
-        return self.trackable.encode(
-            _string_vector(texts, "texts"),
-            None if pairs is None else _string_vector(pairs, "pairs"),
-            sequence_length=sequence_length,
-            segments=segments,
-        )
-
-    @property
-    def trackable(self) -> "GraphTokenizer":
-        """The `tf.Module` that owns the tables of the graph; made when it is first needed."""
-        if self._graph is None:
-            from kerasllm.tokenization.graph.pipeline import GraphTokenizer
-
-            self._graph = GraphTokenizer(self._specification)
-        return self._graph
-
     def check_graph(self) -> None:
-        """Compares eager and graph on a few hundred awkward texts; takes less than a second.
+        """Compares eager and graph on a few hundred awkward texts, also in pairs, cut, and decoded.
+
+        Ids, segments, offsets and decoded texts; takes less than a second.
 
         Raises:
             TokenizerError: If they differ; shows the text and both answers.
@@ -270,15 +270,11 @@ class Tokenizer:
             )
 
 
-def _string_vector(texts: Any, name: str) -> Any:
-    import tensorflow as tf
-
-    if isinstance(texts, list | tuple):
-        explain_texts(texts, name)
-        texts = tf.constant(texts, tf.string, shape=[len(texts)])
-    if texts.dtype != tf.string or texts.shape.rank != 1:
+def _truncation_side(config: dict[str, Any], default: str) -> str:
+    side = config.get("truncation_side") or default
+    if side not in ("left", "right"):
         raise TokenizerError(
-            f"`{name}` has the dtype {texts.dtype.name} and the shape {texts.shape}, expected strings of "
-            "shape (batch,). Flatten other shapes first, e.g. `tf.reshape(texts, [-1])`."
+            f"`truncation_side` of the `tokenizer_config.json` is {side!r}, expected 'left' or 'right'. "
+            "Correct it there."
         )
-    return texts
+    return str(side)

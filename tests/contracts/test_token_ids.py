@@ -1,14 +1,11 @@
-# ruff: noqa: RUF001 (ambiguous characters are what these texts are for)
 """C1: eager = tf.data = SavedModel = the checkpoint's own `tokenizer.json` run by `tokenizers`."""
 
 import bz2
 import csv
 import itertools
 import json
-import random
 import subprocess
 import sys
-import unicodedata
 
 import pytest
 import tensorflow as tf
@@ -17,6 +14,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from kerasllm.errors import ResourceError
 from kerasllm.resources.resolve import resolve
+from kerasllm.testing.corpus import TEXTS
+from kerasllm.testing.strings import adversarial_strings, code_point_strings
 from kerasllm.tokenization import Tokenizer
 
 NUM_STRINGS = 20_000
@@ -36,92 +35,6 @@ NORMALIZERS = {
     ),
 }
 
-TEXTS = (
-    "The reader sees the old file, the new one, or none; naïve café owners don't re-read résumés twice.",
-    "Une phrase française où l'été déjà s'achève, et une œuvre reçue avec grâce à Noël.",
-    "Größere Straßen führen über Brücken; die Übung beginnt um acht Uhr mit schönen Liedern.",
-    "Tiếng Việt có nhiều dấu: người, được, không, trường, nghĩa. Zażółć gęślą jaźń. Příliš žluťoučký kůň.",
-    "日本語の文章と中文的句子,以及 한국어 문장입니다 그리고 각각의 낱말.",
-    "Русский текст с буквой ё и й. Ελληνικά με τόνους: άνθρωπος, λέξη. עברית العربية हिन्दी ไทย",
-    "Numbers 0 1 2 3 4 5 6 7 8 9 10 2023 and signs . , : ; ! ? ' \" ( ) [ ] - _ # @ & * / + = % $ … “ ” — é",
-)
-
-PIECES = (
-    *(
-        "the",
-        "reader",
-        "sees",
-        "Don't",
-        "re-read",
-        "unbelievable",
-        "10:30",
-        "a.b",
-        "x_y",
-        "...",
-        "#tag",
-        "##s",
-    ),
-    *(
-        "[SEP]",
-        "[CLS]",
-        "[UNK]",
-        "[MASK]",
-        "[PAD]",
-        "[SEP",
-        "SEP]",
-        "[sep]",
-        "[",
-        "]",
-        "[[SEP]]",
-        "<tag>",
-        "<ta",
-    ),
-    *(" ", "  ", "\t", "\n", "\r\n", "\xa0", "\u2028", "\u2029", "\u3000", "\x85", "\x0b", "\x1c", "\u180e"),
-    *("\u200b", "\u200d", "\u200e", "\u2060", "\ufeff", "\xad", "\x00", "\x01", "\x7f", "\ufffd", "\ufffe"),
-    *("café", "cafe\u0301", "naïve", "Ångström", "İ", "ı", "ß", "ẞ", "ﬁ", "Σς", "ǅ", "Ⅷ", "ª", "Ω", "K"),
-    *(
-        "日本",
-        "中文",
-        "한국어",
-        "각",
-        "\u1100\u1161\u11a8",
-        "हिन्दी",
-        "ไทย",
-        "العَرَبِيَّة",
-        "עִבְרִית",
-        "\U00020000",
-        "豈",
-    ),
-    *("…", "“", "”", "’", "—", "–", "¿", "«", "、", "。", "！", "€", "©", "½", "²", "→", "‐", "·", "\u0387"),
-    *("👩\u200d👩\u200d👧", "👍🏽", "🇩🇪", "❤\ufe0f", "🏴\U000e0067\U000e007f", "𝒳", "\ue000", "\U0010ffff"),
-    *("\u0301", "\u0323", "\u0302", "\u0345", "\u0334", "\u08ca", "\u1ac5", "\u089e", "\u302e", "\U0001d165"),
-    *("x" * 99, "x" * 100, "x" * 101, "é" * 100, "日" * 101, "e\u0301" * 60, "word" * 50),
-)
-
-
-def adversarial(count: int, seed: int) -> list[str]:
-    """Texts made of awkward pieces, of random characters, and of real text with something put into it."""
-    generator = random.Random(seed)
-    everything = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
-    assigned = [character for character in everything if unicodedata.category(character)[0] != "C"]
-    marks = [character for character in assigned if unicodedata.combining(character)]
-    pools = (everything, assigned, assigned[:400], assigned[:3000], marks, "abcdefXYZ .,'-", "[SEP]C")
-
-    def characters() -> str:
-        return "".join(generator.choice(generator.choice(pools)) for _ in range(generator.randint(0, 30)))
-
-    def pieces() -> str:
-        glue = generator.choice(("", "", " "))
-        return glue.join(generator.choices(PIECES, k=generator.randint(0, 12)))
-
-    def mutated() -> str:
-        text = list(generator.choice(TEXTS))
-        for _ in range(generator.randint(1, 5)):
-            text[generator.randrange(len(text))] = generator.choice((*PIECES, generator.choice(everything)))
-        return unicodedata.normalize(generator.choice(("NFC", "NFD", "NFKD")), "".join(text))
-
-    return [generator.choice((characters, pieces, mutated))() for _ in range(count)]
-
 
 def trained(normalizer: normalizers.Normalizer) -> str:
     """A small WordPiece tokenizer of our own, as `tokenizer.json`."""
@@ -132,7 +45,7 @@ def trained(normalizer: normalizers.Normalizer) -> str:
     trainer = trainers.WordPieceTrainer(
         vocab_size=700, min_frequency=0, special_tokens=special, show_progress=False
     )
-    tokenizer.train_from_iterator([*TEXTS, *PIECES[:12], "e\u0301 \u0323 \u08ca \u0439 x"], trainer)
+    tokenizer.train_from_iterator([*TEXTS, "e\u0301 \u0323 \u08ca \u0439 x"], trainer)
     tokenizer.add_special_tokens(["<tag>"])
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -218,7 +131,7 @@ def by_library(specification: str, texts: list[str]) -> tuple[list[list[int]], l
 
 @pytest.fixture(scope="module")
 def texts():
-    return adversarial(NUM_STRINGS, seed=0)
+    return adversarial_strings(NUM_STRINGS, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -271,8 +184,7 @@ def test_every_code_point_is_the_library(own, name):
     tokenizer = Tokenizer.from_json(own[name])
     encode = tf.function(tokenizer.graph_encode, input_signature=[tf.TensorSpec([None], tf.string)])
     for start in range(0, 0x110000, 0x1000):
-        characters = [chr(code) for code in range(start, start + 0x1000) if not 0xD800 <= code < 0xE000]
-        places = [text for c in characters for text in (c, f"a{c}b")]
+        places = code_point_strings(start, start + 0x1000)
         assert_same(places, tokenizer.encode(places), rows(encode(tf.constant(places, tf.string))))
 
 

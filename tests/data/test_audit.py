@@ -43,9 +43,13 @@ def test_report_is_plain_values():
 
 
 def test_tokens_lengths_truncation_and_unknowns():
+    """Rows D20 and D23."""
     texts = ["one two three", "a " * 20, "Привет мир", ""]
     facts = audit(
-        {"train": rows(texts)}, encode=encode, sequence_length=8, unknown_id=9, special_ids=[101, 102, 9]
+        {"train": rows(texts)},
+        encode=encode,
+        sequence_length=8,
+        special_ids={"[CLS]": 101, "[SEP]": 102, "[UNK]": 9},
     )
     tokens = facts.splits["train"]["tokens"]
     assert tokens["total"] == 5 + 22 + 4 + 2
@@ -56,7 +60,7 @@ def test_tokens_lengths_truncation_and_unknowns():
     text = str(facts)
     assert "25% of rows are truncated at 8 tokens (p95 = 19); a larger `sequence_length` sees more" in text
     assert "train: 6% of tokens are unknown. Is the preset for another language?" in text
-    assert "1 row (train_data[2]) of whose text no token is left" in text
+    assert "1 row (train_data[2]) of whose text no token is known" in text
     assert "  truncated    25.0% of rows at 8 tokens\n  unknown      6.06% of tokens" in text
 
 
@@ -89,6 +93,7 @@ def test_suspicious_characters(text, kind):
     "text", ["Café naïve “quoted” \u2013 5 €", "日本語", "Ãngela", "R&D; fine", "tab\tand\nline", "SÃO"]
 )
 def test_good_characters_are_not_suspicious(text):
+    """Row D22."""
     assert audit({"train": rows([*GOOD, text])}).splits["train"]["suspicious"] == {}
 
 
@@ -101,6 +106,7 @@ def test_rows_that_an_open_quote_swallowed():
 
 
 def test_duplicates_and_conflicts():
+    """Row D19."""
     report = audit({"train": rows(["x", "y", "x", "x"], ["a", "b", "a", "b"])})
     facts = report.splits["train"]
     assert facts["duplicates"] == {"num_rows": 2, "examples": ["train_data[2]", "train_data[3]"]}
@@ -131,6 +137,7 @@ def test_what_makes_training_impossible():
 
 
 def test_leaks_between_all_parts():
+    """Row D18."""
     parts = {
         "train": rows(GOOD),
         "validation": rows([*GOOD[:1], "new", "newer"], name="validation_data"),

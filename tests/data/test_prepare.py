@@ -32,31 +32,31 @@ def csv(*rows: str) -> bytes:
 BALANCED = [f"text {row},{'pos' if row % 2 else 'neg'}" for row in range(20)]
 PREPARED = [
     (
-        "one class",
+        "D13: one class",
         {},
         csv(*[f"text {row},a" for row in range(1200)]),
         r"All 1,200 rows of `.*` have the label 'a'; a classifier needs at least 2 labels",
     ),
     (
-        "one row of a class",
+        "D14: one row of a class",
         {},
         csv(*BALANCED, "once,odd"),
         r"labels with fewer than 2 different texts: 'odd' \(1 row\)",
     ),
     (
-        "three parts",
+        "D14: three parts",
         {"test": 0.2},
         csv(*BALANCED, "once,odd", "twice,odd"),
         r"fewer than 3 different texts: 'odd' \(2 rows\)",
     ),
     (
-        "empty texts",
+        "D11: empty texts",
         {},
         csv(*BALANCED, " ,pos", ",neg"),
         r"Nothing is left of the text after cleaning in 2 rows \(reviews.csv line 22, reviews.csv line 23\).*`cleaning=\['strip', 'drop_duplicates', 'drop_empty'\]` or `-s 'data.cleaning=\[strip,drop_duplicates,drop_empty\]'`",
     ),
     (
-        "empty after cleaning",
+        "D11: empty after cleaning",
         {"cleaning": ["control_characters"]},
         csv(*BALANCED, "\x01,pos"),
         r"Nothing is left of the text after cleaning in 1 row",
@@ -74,13 +74,13 @@ PREPARED = [
         r"To name numbers, map them, e.g. `labels=\{'0': 'bad', '1': 'good'\}`",
     ),
     (
-        "out of range",
+        "D17: out of range",
         {"labels": {"0": "bad", "1": "good"}},
         csv(*[f"text {row},{row % 3}" for row in range(20)]),
         r"not among \['0', '1'\]: '2' \(6 rows, e.g. reviews.csv line 4\)",
     ),
     (
-        "minus one",
+        "D17: minus one",
         {},
         csv(*[f"text {row},{row % 3 - 1}" for row in range(21)]),
         r"has the label -1 \(7 rows, e.g. .*\) beside \['0', '1'\]. If it marks rows without a label, leave them out with `labels=\['0', '1'\]` and `other_labels='drop'`; if it is a class, say so with `labels=\['-1', '0', '1'\]`",
@@ -123,6 +123,7 @@ def test_training_data_that_are_a_fraction():
 
 
 def test_label_only_in_validation(tmp_path):
+    """Row D15."""
     write(tmp_path, "train.csv", csv(*BALANCED))
     write(tmp_path, "validation.csv", csv("new 1,pos", *[f"new {row},refund" for row in range(2, 16)]))
     with pytest.raises(
@@ -132,6 +133,7 @@ def test_label_only_in_validation(tmp_path):
 
 
 def test_more_than_a_fifth_of_validation_in_training_is_an_error_only_where_leaks_stay(tmp_path):
+    """Row D18."""
     write(tmp_path, "train.csv", csv(*BALANCED))
     write(tmp_path, "validation.csv", csv(*BALANCED[:4], *[f"new {row},pos" for row in range(6)]))
     config = DataConfig(train="train.csv", validation="validation.csv", remove_leaks=False)
@@ -235,12 +237,22 @@ def test_empty_texts_are_dropped_everywhere_where_asked(tmp_path):
 
 
 def test_label_that_validation_lacks_and_rare_and_unbalanced_labels_are_warned_of():
+    """Rows D14 and D16."""
     rows = [(f"a {row}", "a") for row in range(100)] + [(f"b {row}", "b") for row in range(3)]
     prepared = prepare(DataConfig(), train=rows, validation=[("new", "a")])
     text = "\n".join(prepared.warnings)
     assert "No validation row has the label 'b', so it is not evaluated." in text
     assert "train: 1 label with fewer than 10 rows: 'b' (3)." in text
     assert "'a' has 100 rows and 'b' 3; try `class_weights='balanced'`" in text
+
+
+def test_texts_with_different_labels_are_warned_of():
+    """Row D19."""
+    rows = [(f"text {row}", "ab"[row % 2]) for row in range(20)]
+    prepared = prepare(DataConfig(validation=None), train=[*rows, ("text 4", "b"), ("text 5", "b")])
+    assert prepared.warnings == (
+        "train: 1 text with different labels (train_data[4] is 'a', train_data[20] is 'b').",
+    )
 
 
 def test_label_that_only_the_list_has_is_warned_of():

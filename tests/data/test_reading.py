@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kerasllm.data.problems import Problems
 from kerasllm.data.reading import read_records, stream_records
-from kerasllm.data.records import Records
+from kerasllm.data.records import Origin, Records
 from kerasllm.data.tables import read_table
-from kerasllm.errors import DataError
+from kerasllm.data.values import check_labels
+from kerasllm.errors import DataError, LabelError
 
 TEXTS = ["A joy, from start\nto end.", 'She said "no".', "Café 👩‍👩‍👧 हिन्दी", "  "]
 LABELS = ["pos", "neg", "pos", "neg"]
@@ -69,6 +71,7 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "content"), FILES, ids=range(len(FILES)))
 def test_files_of_every_kind(tmp_path, name, content):
+    """Row D3: a byte order mark is no part of the text. Row D22: nor is any language or emoji strange."""
     (tmp_path / name).write_bytes(content)
     records = read_records(name)
     assert records.texts == TEXTS
@@ -122,6 +125,15 @@ def test_hugging_face_dataset_with_named_classes():
     unlabelled = datasets.Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
     with pytest.raises(DataError, match=r"no label in 1 row \(item 0: -1\)"):
         read_records(unlabelled)
+
+
+def test_label_that_a_dataset_has_no_name_for():
+    """Row D17: as in a Hugging Face dataset whose features were edited."""
+    problems = Problems(Origin("reviews", "item"))
+    assert check_labels([0, 2], range(2), problems, class_names=["neg", "pos"]) == ["neg", None]
+    problems.num_bad_rows = 1
+    with pytest.raises(LabelError, match=r"a label out of the range 0 to 1 in 1 row \(item 1: 2\)"):
+        problems.check()
 
 
 def test_tensorflow_datasets():
@@ -190,6 +202,17 @@ def test_other_encodings_as_told(tmp_path, encoding):
 def test_numbers_become_text_where_asked():
     records = read_records([(1, "a"), (2.5, "b"), (True, "c")], cast_text=True)
     assert records.texts == ["1", "2.5", "True"]
+
+
+def test_halves_of_characters_are_replaced_where_asked(tmp_path):
+    """Row D21: as JSON may hold them, and TensorFlow never."""
+    (tmp_path / "r.jsonl").write_text(r'{"text": "half \ud83d a", "text_pair": "\udc4d\ud83d\udc4d"}')
+    for records in (
+        read_records("r.jsonl", fix_unicode=True, require_label=False),
+        *stream_records("r.jsonl", fix_unicode=True),
+    ):
+        assert records.texts == ["half \ufffd a"]
+        assert records.text_pairs == ["\ufffd👍"]
 
 
 @pytest.mark.parametrize(

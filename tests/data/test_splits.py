@@ -91,17 +91,19 @@ def test_parts_are_never_empty_and_hold_every_row_once(labels, fraction, seed):
 
 
 def test_leaks_are_removed_from_training_and_counted():
+    """Row D18: equal texts, and texts that are equal but for case and white space."""
     train = rows(["one", "two", "two", "Three", "four"])
     test = rows(["two", "three ", "five", "six"], name="test_data")
     left, report = remove_leaks(train, {"test": test})
-    assert left.texts == ["one", "Three", "four"]
+    assert left.texts == ["one", "four"]
     leak = report.leaks[0]
-    assert (leak.num_rows, leak.num_similar, leak.num_training_rows, leak.share) == (1, 1, 2, 0.5)
+    assert (leak.num_rows, leak.num_similar, leak.num_training_rows, leak.share) == (1, 1, 3, 0.5)
     assert str(report) == (
         "1 test row with a text that is in training, too, and 1 but for case and white space "
-        "(50.0% of test; test_data[0] is train_data[1]; test_data[1])\nremoved 2 training rows"
+        "(50.0% of test; test_data[0] is train_data[1]; test_data[1] is like train_data[3])\n"
+        "removed 3 training rows"
     )
-    assert report.to_dict()["num_removed"] == 2
+    assert report.to_dict()["num_removed"] == 3
 
 
 def test_pairs_leak_only_as_a_whole():

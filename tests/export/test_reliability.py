@@ -1,15 +1,16 @@
-"""Killed, crowded and full-disk exports: rows E1, E2, E5 and E8 of the reliability matrix."""
+"""Killed, crowded and full-disk exports: rows E1, E2, E3, E5 and E8 of the reliability matrix."""
 
 import contextlib
 import os
 import random
+import shutil
 import signal
 import threading
 import time
 
 import pytest
 
-from kerasllm.errors import ResourceError
+from kerasllm.errors import ResourceError, ServingError
 from kerasllm.resources.manifest import MANIFEST, verify_manifest
 
 
@@ -109,6 +110,44 @@ def test_exports_at_once_get_numbers_of_their_own(fork_server, tmp_path, num_pro
     )
 
 
+def test_no_request_fails_while_a_version_is_exported(classifier, exported, tmp_path):
+    """E3: the server looks twenty times a second, and takes the version when it is whole."""
+    from kerasllm.serving.rest_client import Client
+    from kerasllm.serving.server.embedded import EmbeddedServer
+    from kerasllm.serving.server.model_config import config_for_path
+    from kerasllm.serving.server.options import ServerOptions
+
+    base = shutil.copytree(exported.parent, tmp_path / "reviews")
+    options = ServerOptions(port=0, rest_api_port=0, poll_interval=0.05)
+    seen: set[tuple[int, str]] = set()
+    answers, errors, done = [], [], threading.Event()
+
+    def ask(client):
+        while not done.is_set() and not errors:
+            try:
+                answers.append(client.predict(["a text"]))
+                seen.update((entry["version"], entry["state"]) for entry in client.status())
+            except ServingError as error:
+                errors.append(str(error))
+
+    with (
+        EmbeddedServer([config_for_path(base)], options) as server,
+        Client(f"http://127.0.0.1:{server.rest_port}", "reviews", max_retries=0) as client,
+    ):
+        asking = threading.Thread(target=ask, args=[client])
+        asking.start()
+        classifier.export(base)
+        end = time.monotonic() + 60
+        while (1, "END") not in seen and asking.is_alive() and time.monotonic() < end:
+            time.sleep(0.02)
+        done.set()
+        asking.join()
+    assert errors == []
+    assert {(2, "AVAILABLE"), (1, "END")} <= seen
+    assert (2, "END") not in seen, "a version that was not whole"
+    assert len(answers) > 20
+
+
 @pytest.fixture(scope="module")
 def sizes(fork_server, tmp_path_factory):
     """Bytes of each file of an export of the fork server."""
@@ -161,8 +200,6 @@ def test_an_interrupted_export_leaves_nothing(classifier, tmp_path, monkeypatch)
 
 def test_any_flipped_bit_is_noticed(exported, tmp_path):
     """E5: assets, graph, variables, metadata and the manifest itself."""
-    import shutil
-
     copy = shutil.copytree(exported, tmp_path / "copy")
     verify_manifest(copy)
     rng = random.Random(0)

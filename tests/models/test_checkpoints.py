@@ -81,6 +81,8 @@ def test_a_header_of_nonsense_is_named(tmp_path, tiny_path):
 
 
 def test_only_a_pickle_is_refused_unopened(tmp_path):
+    """Row X3."""
+
     class Bomb:
         def __reduce__(self):
             return (tmp_path.joinpath("exploded").touch, ())
@@ -120,6 +122,7 @@ def test_a_missing_shard_is_named(sharded):
 
 @pytest.mark.parametrize("shard", ["../secret.safetensors", "/etc/passwd", "..", 7])
 def test_a_shard_elsewhere_is_refused(sharded, shard):
+    """Row X6."""
     edit_index(sharded, lambda weight_map: weight_map.update(dict.fromkeys(weight_map, shard)))
     with pytest.raises(PresetError, match=r"names the shard .*, but shards must be files beside the index"):
         Checkpoint(sharded)

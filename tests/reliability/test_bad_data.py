@@ -299,7 +299,7 @@ FILES = [
         "reviews.jsonl",
         jsonl(r'{"text": "bad \ud800 half", "label": "a"}'),
         DataError,
-        r"invalid Unicode in the text in 1 row \(line 2: U\+D800 at character 4\)",
+        r"invalid Unicode in the text in 1 row \(line 2: U\+D800 at character 4\). A lone surrogate is half of a character: .* or pass `fix_unicode=True` or `-s data.fix_unicode=true` to read U\+FFFD instead",
     ),
     (
         "reviews.jsonl",

@@ -248,6 +248,7 @@ def test_keras_weights_are_data(hub):
 
 
 def test_a_file_that_leads_outside_is_refused(hub, tmp_path):
+    """Row X6."""
     hub.state["files"]["../../escaped.json"] = b"{}"
     _, message = hub("hf://kitchen/minilm")
     assert "`hf://kitchen/minilm` was refused: its file '../../escaped.json' leads outside." in message

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from tokenizers import normalizers, pre_tokenizers
 
-from kerasllm.tokenization.characters import CharacterTable, entry, table
+from kerasllm.tokenization.characters import cache as memory
+from kerasllm.tokenization.characters import entry, table
 from kerasllm.tokenization.characters.compiler import compile_characters
 from kerasllm.tokenization.characters.ordering import ordering_ranks
 from kerasllm.tokenization.characters.scan import NUM_CODE_POINTS, changes, classes
+from kerasllm.tokenization.characters.table import CharacterTable
 from kerasllm.tokenization.spec.normalizers import parse_normalizer
 from kerasllm.tokenization.spec.pre_tokenizers import parse_pre_tokenizer
 
@@ -18,9 +20,9 @@ PRE_TOKENIZER = parse_pre_tokenizer({"type": "BertPreTokenizer"})
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path))
-    table._remembered.cache_clear()
+    memory.forget()
     yield tmp_path / "tokenization"
-    table._remembered.cache_clear()
+    memory.forget()
 
 
 def same(first: CharacterTable, second: CharacterTable) -> bool:
@@ -49,7 +51,7 @@ def test_the_table_says_what_becomes_of_a_character():
 def test_the_table_is_remembered_on_disk(cache, monkeypatch):
     first = CharacterTable.of(NORMALIZER, PRE_TOKENIZER)
     [file] = cache.iterdir()
-    table._remembered.cache_clear()
+    memory.forget()
     with monkeypatch.context() as patched:
         patched.setattr(table, "compile_characters", None)  # not needed again
         assert same(CharacterTable.of(NORMALIZER, PRE_TOKENIZER), first)
@@ -62,7 +64,7 @@ def test_a_damaged_file_is_made_anew(cache, damage):
     [file] = cache.iterdir()
     content = file.read_bytes()
     file.write_bytes(damage or content[: len(content) // 2])
-    table._remembered.cache_clear()
+    memory.forget()
     assert same(CharacterTable.of(NORMALIZER, PRE_TOKENIZER), first)
     assert file.read_bytes()[:4] == content[:4]
 
@@ -74,8 +76,8 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(cache):
 
 def test_another_version_of_the_library_is_another_file(cache, monkeypatch):
     CharacterTable.of(NORMALIZER, PRE_TOKENIZER)
-    table._remembered.cache_clear()
-    monkeypatch.setattr(table.tokenizers, "__version__", "0.0.0")
+    memory.forget()
+    monkeypatch.setattr(memory.tokenizers, "__version__", "0.0.0")
     CharacterTable.of(NORMALIZER, PRE_TOKENIZER)
     assert len(list(cache.iterdir())) == 2
 
@@ -109,7 +111,7 @@ def test_planes_that_are_not_looked_at_page_by_page_are_uniform():
 def test_one_step_after_the_other_is_the_whole_normalizer():
     flags = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
     steps = parse_normalizer({"type": "BertNormalizer", **flags})
-    assert [step.reorders for step in steps] == [False, False, True, False]
+    assert [step.kind for step in steps] == ["each", "each", "decompose", "each"]
     entries, characters, expansion_entries = compile_characters(steps, PRE_TOKENIZER)
     assert len(entries) == NUM_CODE_POINTS
     assert len(characters) == len(expansion_entries) < entry.LARGEST_VALUE

@@ -1,11 +1,14 @@
-"""`vocab.txt` becomes the `tokenizer.json` that transformers makes of it."""
+"""Older formats become the `tokenizer.json` that transformers makes of them."""
 
 import json
 
 import pytest
 
 from kerasllm.errors import PresetError, TokenizerError
-from kerasllm.tokenization import Tokenizer
+from kerasllm.testing.families import family
+from kerasllm.testing.training import Training
+from kerasllm.tokenization import Tokenizer, conversion
+from kerasllm.tokenization.sources import read_source
 
 VOCABULARY = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\n##s\nworld\nhello\n  sp \nCafé\ncafe\n日\n!\n"
 
@@ -92,7 +95,7 @@ def test_what_cannot_be_read_exactly_is_refused(directory, name, content, messag
 
 def test_a_directory_without_tokenizer_lists_what_is_there(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    message = r"has no tokenizer: expected a `tokenizer.json`, or a `vocab.txt`.*found \['config.json'\]"
+    message = r"has no tokenizer: expected a `tokenizer.json`, a `vocab.txt`.*but found \['config.json'\]"
     with pytest.raises(TokenizerError, match=message):
         Tokenizer.load(tmp_path)
 
@@ -100,3 +103,93 @@ def test_a_directory_without_tokenizer_lists_what_is_there(tmp_path):
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(PresetError, match=r"nowhere` does not exist"):
         Tokenizer.load(tmp_path / "nowhere")
+
+
+def merges_files() -> dict[str, str]:
+    """A byte-level vocabulary in the two files of GPT-2."""
+    model = json.loads(family("gpt2"))["model"]
+    merges = "".join(f"{left} {right}\n" for left, right in model["merges"])
+    return {"vocab.json": json.dumps(model["vocab"]), "merges.txt": "#version: 0.2\n" + merges}
+
+
+def sentencepiece_file(model_type: str) -> bytes:
+    pytest.importorskip("sentencepiece")
+    from kerasllm.testing.sentencepiece_families import train_sentencepiece
+
+    return train_sentencepiece(Training(), model_type)
+
+
+def files_of(name: str) -> dict[str, str | bytes]:
+    match name:
+        case "gpt2":
+            return {**merges_files(), "config.json": '{"model_type": "gpt2"}'}
+        case "qwen2":
+            return {**merges_files(), "tokenizer_config.json": '{"tokenizer_class": "Qwen2Tokenizer"}'}
+        case "llama":
+            config = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "add_bos_token": True}
+            return {"tokenizer.model": sentencepiece_file("bpe"), "tokenizer_config.json": json.dumps(config)}
+        case "t5":
+            return {"spiece.model": sentencepiece_file("unigram"), "config.json": '{"model_type": "t5"}'}
+        case _:
+            file, config = "sentencepiece.bpe.model", '{"model_type": "xlm-roberta"}'
+            return {file: sentencepiece_file("unigram"), "config.json": config}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen2", "llama", "t5", "xlm-roberta"])
+def test_other_vocabularies_are_converted_by_transformers(tmp_path, name):
+    transformers = pytest.importorskip("transformers")
+    for file, content in files_of(name).items():
+        (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    text, config = read_source(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert json.loads(text) == json.loads(theirs.backend_tokenizer.to_str())
+    assert config == json.loads(files_of(name).get("tokenizer_config.json", "{}"))
+    assert read_source(tmp_path)[0] == text
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
+    assert read_source(tmp_path)[0] == text
+
+
+def test_a_conversion_needs_transformers(tmp_path, monkeypatch):
+    for file, content in merges_files().items():
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    with pytest.raises(
+        TokenizerError, match=r"`vocab.json` and `merges.txt`, but nothing says how texts are cut"
+    ):
+        read_source(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "unheard"}')
+    with pytest.raises(TokenizerError, match=r"transformers cannot convert `vocab.json` and `merges.txt` of"):
+        read_source(tmp_path)
+    monkeypatch.setattr(conversion.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        TokenizerError, match=r"\['transformers'\] are not installed. Run `pip install transformers`"
+    ):
+        read_source(tmp_path)
+    (tmp_path / "vocab.json").unlink()
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    with pytest.raises(
+        TokenizerError, match=r"Run `pip install transformers sentencepiece`, or: Load it where"
+    ):
+        read_source(tmp_path)
+
+
+def test_added_tokens_of_the_settings_are_taken_as_transformers_does(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    specification = json.loads(family("gpt2"))
+    size = len(specification["model"]["vocab"])
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    added = {
+        str(size): {**plain, "content": "<first>", "lstrip": True},
+        str(size + 1): {**plain, "content": "<second>", "special": True},
+        "0": {**plain, "content": "<|endoftext|>", "special": True, "rstrip": True},
+    }
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": added}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(specification), encoding="utf-8")
+    assert read_source(tmp_path)[0] == json.dumps(specification)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    found = json.loads(read_source(tmp_path)[0])["added_tokens"]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer
+    assert found == json.loads(theirs.to_str())["added_tokens"]
+    assert len(found) == 3
+    config["added_tokens_decoder"] = {"0": specification["added_tokens"][0]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert read_source(tmp_path)[0] == json.dumps(specification)

@@ -1,13 +1,18 @@
 """Makes the entries of the character table out of a normalizer and a pre-tokenizer."""
 
 import numpy as np
-from tokenizers import normalizers
 
 from kerasllm.errors import TokenizerError
 from kerasllm.tokenization.characters import entry
 from kerasllm.tokenization.characters.ordering import ordering_ranks
-from kerasllm.tokenization.characters.scan import NUM_CODE_POINTS, changes, classes, spread_uniform_planes
-from kerasllm.tokenization.library import run_normalizer, run_pre_tokenizer
+from kerasllm.tokenization.characters.scan import (
+    NUM_CODE_POINTS,
+    apply_changes,
+    changes,
+    classes,
+    spread_uniform_planes,
+)
+from kerasllm.tokenization.library import decomposer, run_normalizer, run_pre_tokenizer
 from kerasllm.tokenization.spec.normalizers import NormalizerStep
 from kerasllm.tokenization.spec.pre_tokenizers import PreTokenizer
 
@@ -45,14 +50,14 @@ class _Compiler:
         self.expansion_characters: list[int] = []
         self.expansion_entries: list[int] = []
         self._starts: dict[tuple[tuple[int, int], ...], int] = {}
-        sorting = [index for index, step in enumerate(normalizer) if step.reorders]
+        sorting = [index for index, step in enumerate(normalizer) if step.kind == "decompose"]
         split = sorting[0] if sorting else len(normalizer)
         runs = [run_normalizer(step.specification) for step in normalizer]
-        decompose = normalizers.NFD().normalize_str
+        decompose = decomposer(normalizer[split].decomposition) if sorting else str
         # What a step that decomposes does besides decomposing, it does to what came of it.
         self._before = [changes(run) for run in runs[:split]] + ([changes(decompose)] if sorting else [])
         self._after = [changes(run) for run in runs[split:]]
-        self._ranks = ordering_ranks(decompose) if sorting else {}
+        self._ranks = ordering_ranks(decomposer("NFD")) if sorting else {}
         self._classes = classes(run_pre_tokenizer(pre_tokenizer.specification))
 
         self._later = set[str]().union(*self._after, self._classes, self._ranks)
@@ -63,7 +68,7 @@ class _Compiler:
 
     def entry_of(self, character: str) -> int:
         """The entry of a character; expansions are noted where it has one."""
-        middles = _apply(self._before, character)
+        middles = apply_changes(self._before, character)
         if middles == f" {character} " and character not in self._later:  # 80,000 ideographs
             return entry.pack(entry.ISOLATED)
         parts = [part for middle in middles for part in self._parts(middle)]
@@ -83,7 +88,7 @@ class _Compiler:
     def _parts(self, middle: str) -> list[tuple[int, int]]:
         """What one sorted character becomes: code points, each with kind and rank."""
         rank = self._ranks.get(middle, 0)
-        result = _apply(self._after, middle)
+        result = apply_changes(self._after, middle)
         if not result:
             return [(0, entry.pack(0, rank=entry.TRANSPARENT if rank else 0))]
         kinds = {"space": entry.SPACE, "isolated": entry.ISOLATED}
@@ -103,12 +108,6 @@ class _Compiler:
                 f"{start}, which is more than the graph's table holds. Use another checkpoint."
             )
         return entry.pack(entry.COMPLEX, rank=len(parts), value=start)
-
-
-def _apply(maps: list[dict[str, str]], text: str) -> str:
-    for changed in maps:
-        text = "".join([changed.get(character, character) for character in text])
-    return text
 
 
 def _without_inner_spaces(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-__all__ = ["NUM_CODE_POINTS", "PAGE", "Class", "changes", "classes", "pages", "spread_uniform_planes"]
+__all__ = [
+    "NUM_CODE_POINTS",
+    "PAGE",
+    "Class",
+    "apply_changes",
+    "changes",
+    "classes",
+    "pages",
+    "spread_uniform_planes",
+]
 
 NUM_CODE_POINTS = 0x110000
 PAGE = 256
@@ -56,6 +65,13 @@ def changes(run: Callable[[str], str]) -> dict[str, str]:
         else:
             found.update((c, changed) for c in page if (changed := run(c)) != c)
     return found
+
+
+def apply_changes(maps: list[dict[str, str]], text: str) -> str:
+    """What becomes of a text when each of the `changes` is made to its characters, one after the other."""
+    for changed in maps:
+        text = "".join([changed.get(character, character) for character in text])
+    return text
 
 
 def classes(run: Callable[[str], list[tuple[str, tuple[int, int]]]]) -> dict[str, Class]:

@@ -7,31 +7,17 @@ or separate words, and where they go when marks are sorted. Unicode versions, sp
 library come along with it.
 """
 
-import contextlib
-import functools
-import hashlib
-import io
-import json
-import logging
-import unicodedata
-import zipfile
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-import tokenizers
 
-from kerasllm.errors import ResourceError
-from kerasllm.resources.atomic import atomic_write
-from kerasllm.resources.paths import cache_directory
+from kerasllm.tokenization.characters.cache import remember
 from kerasllm.tokenization.characters.compiler import compile_characters
-from kerasllm.tokenization.characters.scan import NUM_CODE_POINTS, PAGE
+from kerasllm.tokenization.characters.two_stage import TwoStage
 from kerasllm.tokenization.spec.normalizers import NormalizerStep
 from kerasllm.tokenization.spec.pre_tokenizers import PreTokenizer
 
 __all__ = ["CharacterTable"]
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,49 +43,17 @@ class CharacterTable:
         Going over all code points takes about a second, so the table is remembered in the process, and on
         disk by the version of `tokenizers`.
         """
-        return _remembered(normalizer, pre_tokenizer)
+        parts = [[step.specification for step in normalizer], pre_tokenizer.specification]
 
+        def make() -> dict[str, np.ndarray]:
+            entries, characters, character_entries = compile_characters(normalizer, pre_tokenizer)
+            stages = TwoStage.of(entries)
+            return {
+                "pages": stages.pages,
+                "entries": stages.values,
+                "expansion_characters": characters,
+                "expansion_entries": character_entries,
+            }
 
-@functools.lru_cache(maxsize=8)
-def _remembered(normalizer: tuple[NormalizerStep, ...], pre_tokenizer: PreTokenizer) -> CharacterTable:
-    path = cache_directory() / "tokenization" / f"characters-{_key(normalizer, pre_tokenizer)}.npz"
-    table = _read(path)
-    if table is None:
-        table = _in_two_stages(*compile_characters(normalizer, pre_tokenizer))
-        _write(path, table)
-    return table
-
-
-def _key(normalizer: tuple[NormalizerStep, ...], pre_tokenizer: PreTokenizer) -> str:
-    """Differs wherever the table could: by component, by version of the library, by this package's code."""
-    steps = [step.specification for step in normalizer]
-    parts = [tokenizers.__version__, unicodedata.unidata_version, steps, pre_tokenizer.specification]
-    digest = hashlib.sha256(json.dumps(parts).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def _in_two_stages(
-    entries: np.ndarray, characters: np.ndarray, character_entries: np.ndarray
-) -> CharacterTable:
-    rows, places = np.unique(entries.reshape(-1, PAGE), axis=0, return_inverse=True)
-    pages = (places.reshape(-1) * PAGE).astype(np.int32)
-    return CharacterTable(pages, rows.reshape(-1), characters, character_entries)
-
-
-def _read(path: Path) -> CharacterTable | None:
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            table = CharacterTable(**{name: file[name] for name in CharacterTable.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or damaged: made anew
-        return None
-    return table if len(table.pages) * PAGE == NUM_CODE_POINTS else None
-
-
-def _write(path: Path, table: CharacterTable) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **asdict(table))
-    with contextlib.suppress(ResourceError, OSError):  # a cache that cannot be written only costs time
-        atomic_write(path, buffer.getvalue())
-        _LOGGER.debug("Remembered what the tokenizer does to each character in %s.", path)
+        names = ("pages", "entries", "expansion_characters", "expansion_entries")
+        return CharacterTable(**remember("characters", parts, make, names=names))

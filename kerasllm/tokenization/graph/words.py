@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from kerasllm.tokenization.characters import CharacterTable, entry
-from kerasllm.tokenization.graph.added_tokens import AddedTokenMatcher
+from kerasllm.tokenization.characters import entry
+from kerasllm.tokenization.characters.table import CharacterTable
+from kerasllm.tokenization.graph.added_tokens import AddedTokenMatcher, Found
+from kerasllm.tokenization.graph.characters import CUT, FIRST_ADDED, ROW_END, Characters, decode_with_space
+from kerasllm.tokenization.spec.added_tokens import AddedToken
 
-__all__ = ["WordSplitter", "Words"]
-
-_REPLACEMENT = 0xFFFD
+__all__ = ["WordSplitter", "Words", "collect_words"]
 
 
 class Words(NamedTuple):
@@ -34,6 +35,37 @@ class Words(NamedTuple):
     ends: Any = None
 
 
+def collect_words(characters: Characters, ids: Any, *, placeholder: int) -> Words:
+    """The words of texts that have been cut.
+
+    Args:
+        characters: The texts.
+        ids: int32[added tokens of the tokenizer], their ids.
+        placeholder: The character that stands for each added token.
+    """
+    codes = characters.codes
+    kept = tf.logical_and(tf.not_equal(codes, ROW_END), tf.not_equal(codes, CUT))
+    added = codes <= FIRST_ADDED
+    barrier_before = tf.concat([[True], codes[:-1] < 0], axis=0)
+    begins = tf.logical_and(kept, tf.logical_or(added, barrier_before))
+    places = tf.where(kept)[:, 0]
+    words = tf.cumsum(tf.cast(begins, tf.int64))
+    row_ends = tf.gather(words, tf.where(tf.equal(codes, ROW_END))[:, 0])
+    number = tf.cumsum(tf.cast(kept, tf.int64), exclusive=True)
+    added_places = tf.where(added)[:, 0]
+    result = characters.gather(places)
+    numbers = FIRST_ADDED - tf.gather(codes, added_places)
+    return Words(
+        codes=tf.where(result.codes < 0, placeholder, result.codes),
+        splits=tf.concat([tf.boolean_mask(number, begins), tf.size(places, tf.int64)[None]], axis=0),
+        row_splits=tf.concat([[0], row_ends], axis=0),
+        added=tf.gather(words, added_places) - 1,
+        added_ids=tf.gather(ids, numbers),
+        starts=result.starts,
+        ends=result.ends,
+    )
+
+
 class _Characters(NamedTuple):
     """Characters after normalization, and the places in them that must be found again."""
 
@@ -53,41 +85,44 @@ class WordSplitter(tf.Module):
 
     Args:
         table: What is done to each character.
-        matcher: Finds the added tokens.
+        tokens: The added tokens, none of which may be `normalized`.
+        placeholder: The character that stands for each added token.
     """
 
-    def __init__(self, table: CharacterTable, matcher: AddedTokenMatcher):
+    def __init__(self, table: CharacterTable, tokens: tuple[AddedToken, ...], *, placeholder: int):
         super().__init__()
+        matcher = AddedTokenMatcher(tokens, normalized=False)
         entries, pages = matcher.mark(table)
+        self._ids = tf.constant([token.id for token in tokens], tf.int32)
+        self._placeholder = placeholder
         self._pages = tf.constant(pages)
         self._entries = tf.constant(entries)
         self._expansion_codes = tf.constant(table.expansion_characters)
         self._expansion_entries = tf.constant(table.expansion_entries)
         self._matcher = matcher
 
-    def __call__(self, texts: Any) -> Words:
-        """Cuts `texts`, string[batch], into words. Invalid UTF-8 is read as U+FFFD."""
+    def __call__(self, texts: Any, *, keep_special: bool = False) -> Words:
+        """Cuts `texts`, string[batch], into words. Invalid UTF-8 is read as U+FFFD.
+
+        Args:
+            texts: The texts.
+            keep_special: Whether special tokens are left as text. Defaults to `False`.
+        """
         # White space at the end of each text keeps its last word apart from the next text's first.
-        row_splits, codes = tf.raw_ops.UnicodeDecode(
-            input=tf.strings.join([texts, " "]),
-            input_encoding="UTF-8",
-            errors="replace",
-            replacement_char=_REPLACEMENT,
-            Tsplits=tf.int64,
-        )
+        row_splits, codes = decode_with_space(texts)
         page = tf.gather(self._pages, tf.bitwise.right_shift(codes, 8))
         entries = tf.gather(self._entries, page + tf.bitwise.bitwise_and(codes, 255))
         special = tf.bitwise.bitwise_and(entries, entry.COMPLEX | entry.STARTS_TOKEN)
         characters = tf.cond(
             tf.reduce_any(special > 0),
-            lambda: self._long_path(codes, entries, row_splits),
+            lambda: self._long_path(codes, entries, row_splits, keep_special),
             lambda: _short_path(codes, entries, row_splits),
         )
         return _cut(_Characters(*characters))
 
-    def _long_path(self, codes: Any, entries: Any, row_splits: Any) -> _Characters:
-        starts, lengths, added_ids = self._matcher(codes, entries, row_splits)
-        codes, entries = _replace_added(codes, entries, starts, lengths)
+    def _long_path(self, codes: Any, entries: Any, row_splits: Any, keep_special: bool) -> _Characters:
+        found = self._find(codes, entries, row_splits, keep_special)
+        codes, entries = self._replace_added(codes, entries, found)
         # Simple characters stand for themselves, complex ones for a stretch of the expansion.
         is_complex = tf.bitwise.bitwise_and(entries, entry.COMPLEX) > 0
         value = tf.bitwise.right_shift(entries, entry.VALUE_SHIFT)
@@ -102,9 +137,30 @@ class WordSplitter(tf.Module):
         codes = tf.gather(tf.concat([self._expansion_codes, codes + value], axis=0), indices)
         entries = tf.gather(tf.concat([self._expansion_entries, entries], axis=0), indices)
         codes, entries = _sort_marks(codes, entries)
-        return _Characters(
-            codes, entries, tf.gather(splits, row_splits), tf.gather(splits, starts), added_ids
-        )
+        added, added_ids = tf.gather(splits, found.starts), tf.gather(self._ids, found.numbers)
+        return _Characters(codes, entries, tf.gather(splits, row_splits), added, added_ids)
+
+    def _find(self, codes: Any, entries: Any, row_splits: Any, keep_special: bool) -> Found:
+        candidates = tf.where(tf.bitwise.bitwise_and(entries, entry.STARTS_TOKEN) > 0)[:, 0]
+
+        def search() -> Found:
+            ends = row_splits[1:, None] - 1
+            barred = tf.tensor_scatter_nd_update(codes, ends, tf.fill([tf.size(ends)], ROW_END))
+            return self._matcher.find(barred, candidates, keep_special=keep_special)
+
+        return Found(*tf.cond(tf.size(candidates) > 0, lambda: [*search()], lambda: [*Found.nothing()]))
+
+    def _replace_added(self, codes: Any, entries: Any, found: Found) -> tuple[Any, Any]:
+        """Puts a word of one character in the place of each added token."""
+        inside = tf.raw_ops.RaggedRange(
+            starts=found.starts + 1, limits=found.ends, deltas=tf.constant(1, tf.int64)
+        ).rt_dense_values
+        gone = tf.fill([tf.size(inside)], entry.pack(0, rank=entry.TRANSPARENT))
+        count = [tf.size(found.starts)]
+        alone, places = tf.fill(count, entry.pack(entry.ISOLATED)), found.starts[:, None]
+        entries = tf.tensor_scatter_nd_update(entries, inside[:, None], gone)
+        entries = tf.tensor_scatter_nd_update(entries, places, alone)
+        return tf.tensor_scatter_nd_update(codes, places, tf.fill(count, self._placeholder)), entries
 
 
 def _rank(entries: Any) -> Any:
@@ -114,20 +170,6 @@ def _rank(entries: Any) -> Any:
 def _short_path(codes: Any, entries: Any, row_splits: Any) -> _Characters:
     codes += tf.bitwise.right_shift(entries, entry.VALUE_SHIFT)
     return _Characters(codes, entries, row_splits, tf.zeros([0], tf.int64), tf.zeros([0], tf.int32))
-
-
-def _replace_added(codes: Any, entries: Any, starts: Any, lengths: Any) -> tuple[Any, Any]:
-    """Puts a word of one character in the place of each added token."""
-    inside = tf.raw_ops.RaggedRange(
-        starts=starts + 1, limits=starts + lengths, deltas=tf.constant(1, tf.int64)
-    )
-    gone = tf.fill([tf.size(inside.rt_dense_values)], entry.pack(0, rank=entry.TRANSPARENT))
-    alone = tf.fill([tf.size(starts)], entry.pack(entry.ISOLATED))
-    entries = tf.tensor_scatter_nd_update(entries, inside.rt_dense_values[:, None], gone)
-    entries = tf.tensor_scatter_nd_update(entries, starts[:, None], alone)
-    # Whichever character it is, a word of one character is one token.
-    codes = tf.tensor_scatter_nd_update(codes, starts[:, None], tf.fill([tf.size(starts)], ord("x")))
-    return codes, entries
 
 
 def _sort_marks(codes: Any, entries: Any) -> tuple[Any, Any]:

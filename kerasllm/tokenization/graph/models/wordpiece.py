@@ -1,4 +1,4 @@
-"""Words to token ids."""
+"""WordPiece."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from kerasllm.errors import TokenizerError
+from kerasllm.tokenization.graph.tokens import Tokens
 from kerasllm.tokenization.graph.words import Words
+from kerasllm.tokenization.spec.component import refuse
 from kerasllm.tokenization.spec.models import WordPiece
 
 __all__ = ["WordPieceModel"]
@@ -21,13 +23,18 @@ class WordPieceModel(tf.Module):
 
     Args:
         model: The model of the `tokenizer.json`.
+        byte_level: Whether the words are in the byte alphabet, which is refused. Defaults to `False`.
 
     Raises:
         TokenizerError: If the vocabulary does not fit TF Text's trie.
     """
 
-    def __init__(self, model: WordPiece):
+    placeholder = ord("x")  # known or not, a character is one token
+
+    def __init__(self, model: WordPiece, *, byte_level: bool = False):
         super().__init__()
+        if byte_level:
+            raise refuse("model `WordPiece` with the pre-tokenizer", "ByteLevel", ["BertPreTokenizer"])
         self._unknown = model.unknown_token
         self._max_characters = model.max_characters
         tokens = sorted(
@@ -49,17 +56,34 @@ class WordPieceModel(tf.Module):
                 f"the vocabulary of the `tokenizer.json` cannot be run in a TensorFlow graph: {error}"
             ) from error
 
-    def __call__(self, words: Words) -> tuple[Any, Any]:
-        """The token ids of all words, and int64[texts + 1], where each text starts among them."""
+    def __call__(self, words: Words, *, spans: bool = False) -> Tokens:
+        """The tokens of all words."""
         strings = tf.raw_ops.UnicodeEncode(
             input_values=words.codes, input_splits=words.splits, output_encoding="UTF-8", errors="replace"
         )
         too_long = words.splits[1:] - words.splits[:-1] > self._max_characters
-        tokens = self._tokenizer.tokenize(tf.where(too_long, self._unknown, strings))
+        tokens, starts, ends = self._tokenizer.tokenize_with_offsets(
+            tf.where(too_long, self._unknown, strings)
+        )
         ids = tokens.values if self._ids is None else tf.gather(self._ids, tokens.values)
         places = tf.gather(tokens.row_splits, words.added)
         ids = tf.tensor_scatter_nd_update(ids, places[:, None], words.added_ids)
-        return ids, tf.gather(tokens.row_splits, words.row_splits)
+        if not spans:
+            return Tokens(ids, tokens.row_splits)
+        # The unknown token that stands for a word that is too long has a length of its own.
+        ends = tf.where(tf.gather(too_long, tokens.value_rowids()), tf.constant(-1, tf.int64), ends.values)
+        return Tokens(ids, tokens.row_splits, *_characters(words, tokens, starts.values, ends))
+
+
+def _characters(words: Words, tokens: Any, starts: Any, ends: Any) -> tuple[Any, Any]:
+    """The first and the last character of tokens that are given by bytes of their words; -1 ends a word."""
+    size = 1 + sum(tf.cast(words.codes >= bound, tf.int64) for bound in (0x80, 0x800, 0x10000))
+    place = tf.concat([[0], tf.cumsum(size)], axis=0)
+    begin = tf.gather(tf.gather(place, words.splits), tokens.value_rowids())
+    end = tf.gather(tf.gather(place, words.splits), tokens.value_rowids() + 1)
+    end = tf.where(ends < 0, end, begin + ends)
+    first = tf.searchsorted(place, begin + starts, side="right", out_type=tf.int64) - 1
+    return first, tf.searchsorted(place, end - 1, side="right", out_type=tf.int64) - 1
 
 
 def _can_match(token: str, model: WordPiece) -> bool:

@@ -1,0 +1,51 @@
+"""Characters as the characters that stand for the bytes of their UTF-8, as `ByteLevel` writes them."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from kerasllm.tokenization.graph.characters import Characters
+
+__all__ = ["ByteAlphabetStage", "byte_alphabet"]
+
+
+def byte_alphabet() -> list[int]:
+    """The code point that stands for each byte: itself where it can be seen, else one from U+0100 on."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return [byte if byte in visible else 0x100 + hidden.index(byte) for byte in range(256)]
+
+
+class ByteAlphabetStage(tf.Module):
+    """Writes each character as those that stand for its bytes; each stands where the character stood."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alphabet = tf.constant(byte_alphabet())
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, characters: Characters) -> Characters:
+        """Expands `characters`."""
+        codes = characters.codes
+        following = sum(tf.cast(codes >= first, tf.int32) for first in (0x80, 0x800, 0x10000))
+        # Elements of a character count down, so that each is the number of bytes that come after it.
+        starts = tf.range(tf.size(codes)) * 4
+        origins, left = _count_down(starts, following)
+        found = characters.gather(origins)
+        parts = tf.gather(following, origins)
+        shifted = tf.bitwise.right_shift(found.codes, 6 * left)
+        lead = tf.gather(tf.constant([0, 0xC0, 0xE0, 0xF0]), parts)
+        first = tf.bitwise.bitwise_or(shifted, lead)
+        byte = tf.where(
+            tf.equal(left, parts), first, tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(shifted, 0x3F), 0x80)
+        )
+        written = tf.gather(self._alphabet, tf.maximum(byte, 0))
+        return found._replace(codes=tf.where(found.codes >= 0, written, found.codes))
+
+
+def _count_down(starts: Any, following: Any) -> tuple[Any, Any]:
+    """For each character and each of its bytes: which character, and how many bytes come after."""
+    ranges = tf.raw_ops.RaggedRange(
+        starts=starts + following, limits=starts - 1, deltas=tf.constant(-1, tf.int32)
+    ).rt_dense_values
+    return tf.bitwise.right_shift(ranges, 2), tf.bitwise.bitwise_and(ranges, 3)

@@ -1,0 +1,183 @@
+"""What a tokenizer does in TensorFlow graphs: `tf.data` and SavedModels."""
+
+from typing import TYPE_CHECKING, Any
+
+from kerasllm.errors import TokenizerError
+from kerasllm.tokenization.eager import explain_texts
+from kerasllm.tokenization.spec import Specification
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from kerasllm.tokenization.graph.pipeline import Encoded, GraphTokenizer
+
+__all__ = ["GraphMethods"]
+
+
+class GraphMethods:
+    """The methods of `Tokenizer` that make operations; only they import TensorFlow."""
+
+    _specification: Specification
+    _truncation_side: str
+
+    def __init__(self) -> None:
+        self._graph: GraphTokenizer | None = None
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
+        raise NotImplementedError
+
+    def _check_length(self, sequence_length: int | None, *, pair: bool) -> None:
+        raise NotImplementedError
+
+    def graph_encode(
+        self,
+        texts: Any,
+        pairs: Any = None,
+        *,
+        sequence_length: int | None = None,
+        split_special_tokens: bool = False,
+    ) -> "tf.RaggedTensor":
+        """`encode` as TensorFlow operations, for `tf.data` and SavedModels: the same ids.
+
+        Bytes that are not UTF-8 are read as U+FFFD. Attach `trackable` to the object that is exported.
+
+        Args:
+            texts: string[batch], or a list of strings.
+            pairs: string[batch], the second text of every pair. Defaults to `None`.
+            sequence_length: As in `encode`.
+            split_special_tokens: As in `encode`.
+
+        Returns:
+            Token ids int32[batch, None].
+
+        Raises:
+            TokenizerError: If the texts are not one-dimensional, or as in `encode`.
+
+        Example:
+        >>> dataset.map(lambda texts: tokenizer.graph_encode(texts, sequence_length=128))
+        """
+        return self._graph_encode(
+            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens
+        ).ids
+
+    def graph_encode_with_segments(
+        self,
+        texts: Any,
+        pairs: Any = None,
+        *,
+        sequence_length: int | None = None,
+        split_special_tokens: bool = False,
+    ) -> "tuple[tf.RaggedTensor, tf.RaggedTensor]":
+        """Like `graph_encode`, with the segment (0 or 1) of every token as a second ragged tensor."""
+        encoded = self._graph_encode(
+            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens, segments=True
+        )
+        return encoded.ids, encoded.segments
+
+    def graph_offsets(
+        self,
+        texts: Any,
+        pairs: Any = None,
+        *,
+        sequence_length: int | None = None,
+        split_special_tokens: bool = False,
+    ) -> "tf.RaggedTensor":
+        """`offsets` as TensorFlow operations: int32[batch, None, 2]; arguments as for `graph_encode`."""
+        return self._graph_encode(
+            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens, offsets=True
+        ).offsets
+
+    def graph_batch(
+        self,
+        texts: Any,
+        pairs: Any = None,
+        *,
+        sequence_length: int | None = None,
+        fixed: bool = False,
+        pad_to_multiple: int = 1,
+        split_special_tokens: bool = False,
+    ) -> "dict[str, tf.Tensor]":
+        """A padded batch as a model takes it, made by TensorFlow operations.
+
+        ```
+        # Output: {"token_ids": int32[b, s], "padding_mask": int32[b, s], "segment_ids": int32[b, s]}
+        ```
+
+        Args:
+            texts: As for `graph_encode`.
+            pairs: As for `graph_encode`. Defaults to `None`.
+            sequence_length: As for `graph_encode`. Defaults to `None`.
+            fixed: Whether `s` is `sequence_length`; without it, the length of the longest row. Defaults to
+                `False`.
+            pad_to_multiple: `s` is rounded up to a multiple of this, also beyond `sequence_length`. Defaults
+                to `1`.
+            split_special_tokens: As in `encode`. Defaults to `False`.
+
+        Returns:
+            Token ids, filled up with `pad_id`; 1 for tokens and 0 for padding; segments, filled up with 0.
+
+        Raises:
+            TokenizerError: If there is no padding token, if `fixed` lacks a `sequence_length`, or as for
+                `graph_encode`.
+
+        Example:
+        >>> tokenizer.graph_batch(["Great film."], sequence_length=128)["token_ids"].numpy()
+        array([[ 101, 2307, 2143, 1012,  102]], dtype=int32)
+        """
+        if fixed and sequence_length is None:
+            raise TokenizerError(
+                "`fixed=True` needs a length, but `sequence_length` is None. Give one, e.g. "
+                "`sequence_length=128`."
+            )
+        encoded = self._graph_encode(
+            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens, segments=True
+        )
+        from kerasllm.tokenization.graph.batches import pad_batch
+
+        width = sequence_length if fixed else None
+        return pad_batch(
+            encoded.ids, encoded.segments, pad_id=self.pad_id, width=width, multiple=pad_to_multiple
+        )
+
+    def graph_decode(self, token_ids: "tf.RaggedTensor", skip_special_tokens: bool = True) -> Any:
+        """`decode` as TensorFlow operations: texts string[batch] of token ids [batch, None].
+
+        Ids that are no token are left out, as the `tokenizers` library does.
+        """
+        return self.trackable.decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def _graph_encode(
+        self, texts: Any, pairs: Any, *, sequence_length: int | None, **wanted: bool
+    ) -> "Encoded":
+        self._check_length(sequence_length, pair=pairs is not None)
+        return self.trackable.encode(
+            _string_vector(texts, "texts"),
+            None if pairs is None else _string_vector(pairs, "pairs"),
+            sequence_length=sequence_length,
+            **wanted,
+        )
+
+    @property
+    def trackable(self) -> "GraphTokenizer":
+        """The `tf.Module` that owns the tables of the graph; made when it is first needed."""
+        if self._graph is None:
+            from kerasllm.tokenization.graph.pipeline import GraphTokenizer
+
+            self._graph = GraphTokenizer(self._specification, truncation_side=self._truncation_side)
+        return self._graph
+
+
+def _string_vector(texts: Any, name: str) -> Any:
+    import tensorflow as tf
+
+    if isinstance(texts, list | tuple):
+        explain_texts(texts, name)
+        texts = tf.constant(texts, tf.string, shape=[len(texts)])
+    if texts.dtype != tf.string or texts.shape.rank != 1:
+        raise TokenizerError(
+            f"`{name}` has the dtype {texts.dtype.name} and the shape {texts.shape}, expected strings of "
+            "shape (batch,). Flatten other shapes first, e.g. `tf.reshape(texts, [-1])`."
+        )
+    return texts
