@@ -162,7 +162,7 @@ def detokenizer(text: str) -> tuple[Detokenizer, int]:
     vocabulary = (
         pieces if isinstance(pieces, dict) else {piece: index for index, (piece, _) in enumerate(pieces)}
     )
-    added = [SimpleNamespace(**token) for token in value["added_tokens"]]
+    added = [SimpleNamespace(pattern=token["content"], **token) for token in value["added_tokens"]]
     size = 1 + max([*vocabulary.values(), *(token.id for token in added)])
     specification = SimpleNamespace(
         decoder=parse_decoder(value["decoder"]),

@@ -84,7 +84,7 @@ def specification(text: str) -> SimpleNamespace:
     vocabulary = value["model"]["vocab"]
     return SimpleNamespace(
         model=SimpleNamespace(vocabulary=vocabulary),
-        added_tokens=[SimpleNamespace(**token) for token in value["added_tokens"]],
+        added_tokens=[SimpleNamespace(pattern=token["content"], **token) for token in value["added_tokens"]],
         vocabulary_size=len(vocabulary),
         post_processor=parse_post_processor(value["post_processor"]),
     )

@@ -165,7 +165,8 @@ def _removed_first(codes: Any, removed: Any, spans: Any) -> Any:
     left = tf.cumsum(tf.cast(~barrier & ~removed & (spans > 0), tf.int64))
     at_begin = tf.gather(tf.concat([[0], tf.boolean_mask(left, barrier)], axis=0), split)
     first = ~barrier & tf.equal(left, at_begin)
-    return tf.gather(tf.math.segment_sum(tf.cast(first, tf.int64), split), split)
+    number = tf.math.segment_sum(tf.cast(first, tf.int64), split)
+    return tf.where(barrier, tf.constant(0, tf.int64), tf.gather(number, split))
 
 
 def _last_other(passed: Any, *, is_joiner: Any) -> Any:

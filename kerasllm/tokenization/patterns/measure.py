@@ -33,7 +33,7 @@ def run_regex(text: str) -> Callable[[str], list[tuple[str, tuple[int, int]]]]:
         ) from error
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)  # each takes a megabyte
 def members(source: Source) -> np.ndarray:
     """Which code points are in a set.
 

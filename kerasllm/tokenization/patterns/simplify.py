@@ -125,14 +125,16 @@ def _splits_off(option: Node) -> bool:
 def _add_option(options: list[Node], option: Node) -> None:
     """Adds an option; one that differs from an earlier one only in its first character joins it."""
     head, *tail = _parts(option)
+    if not isinstance(head, OneOf):
+        options.append(option)
+        return
+    begins = characters(head)
     for index in range(len(options) - 1, -1, -1):
         other_head, *other_tail = _parts(options[index])
-        if not isinstance(head, OneOf):
-            break
         if isinstance(other_head, OneOf) and tail == other_tail:
             options[index] = _sequence([_union(other_head, head), *tail])
             return
-        if shortest(options[index]) == 0 or (_first(options[index]) & characters(head)).any():
+        if shortest(options[index]) == 0 or (_first(options[index]) & begins).any():
             break  # the order of these two counts
     options.append(option)
 
