@@ -147,6 +147,11 @@ def load(path: str | os.PathLike[str]) -> "TextClassifier":
     if (local / "manifest.json").is_file():
         read_run_manifest(local)
     directory = find_model_directory(local)
+    if directory is None and _is_export(local):
+        raise RunDirectoryError(
+            f"`{local}` is an exported model, which is there to be served: `kerasllm serve {local}`, or "
+            f"`kerasllm.ExportedModel({str(local)!r})` in Python. Give the run directory that it came from."
+        )
     if directory is None and (local / "checkpoints").is_dir():
         raise RunDirectoryError(
             f"`{local}` is a run that has not finished: it has no model yet. Go on with "
@@ -159,6 +164,10 @@ def load(path: str | os.PathLike[str]) -> "TextClassifier":
     if directory is not None:
         return TextClassifier.load(directory)
     return TextClassifier.from_preset(Preset.load(str(path)))
+
+
+def _is_export(path: Path) -> bool:
+    return any(next(path.glob(name), None) for name in ("saved_model.pb", "[0-9]*/saved_model.pb"))
 
 
 def _run(

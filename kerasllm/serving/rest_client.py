@@ -48,7 +48,7 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise ServingError(
                 f"`{url}` is not the address of a REST server. Write it with `http://`, e.g. "
-                "`http://127.0.0.1:8501`; for gRPC use `GrpcClient`."
+                "`http://127.0.0.1:8501`; for gRPC use `GrpcClient`, and `grpc://` in the shell."
             )
         if version is not None and label is not None:
             raise ServingError(f"Both version {version} and label `{label}` were given. Give one.")

@@ -19,8 +19,9 @@ from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
 from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.data.prepare import PreparedData
+from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
-from kerasllm.errors import ConfigError, DataError
+from kerasllm.errors import ConfigError, DataError, RunDirectoryError
 from kerasllm.evaluation.report import write_report
 from kerasllm.models.builders import build_classifier, with_dtype_policy
 from kerasllm.models.heads import Classifier
@@ -132,13 +133,14 @@ def record_inputs(
     Raises:
         ConfigError: If a setting that decides the weights differs; lists them.
         DataError: If the data differs.
+        RunDirectoryError: If the run has finished.
     """
     config = config.model_copy(update={"output_dir": str(run.path)})
     data = data_fingerprint(prepared)
     if resume:
         _refuse_changes(run, config, data)
     run.write("config.yaml", dump_config(config))
-    run.write_manifest(
+    run.begin(
         {
             "preset": {"handle": str(preset.handle), "origin": origin(preset.path)},
             "data_sha256": data,
@@ -182,6 +184,11 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
         raise DataError(
             f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
             "the same files, or start a new run."
+        )
+    if read_run_manifest(run.path).get("state") == "finished":
+        raise RunDirectoryError(
+            f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
+            f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."
         )
 
 
@@ -227,6 +234,7 @@ def finished_classifier(
         pair=prepared.train.has_pairs,
         preset=str(preset.handle),
         label_names=labels if isinstance(labels, dict) else None,
+        columns=encoded.config.data.columns,
     )
 
 
@@ -239,6 +247,7 @@ def evaluate_run(
     if records is None:
         _log.warning("Neither test nor validation rows: nothing was evaluated.")
         return
+    _log.info("Evaluating on %s.", plural(records.num_rows, f"{split} row"))
     classifier.evaluation = classifier.evaluate(
         records,
         confidence=config.evaluation.confidence,

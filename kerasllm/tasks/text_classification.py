@@ -44,6 +44,8 @@ class TextClassifier:
         preset: Handle of the checkpoint that training began from.
         label_names: Class by the value that stands in the data, where training renamed them, so that
             `evaluate` understands files like the training data. Defaults to `None`.
+        columns: Columns of the training data that were told, so that files like it need no telling.
+            Defaults to `None`.
 
     Attributes:
         history: Keras' logs, one dict an epoch; empty for a loaded model.
@@ -68,6 +70,7 @@ class TextClassifier:
         pair: bool = False,
         preset: str = "",
         label_names: Mapping[str, str] | None = None,
+        columns: Mapping[str, str] | None = None,
     ):
         self.keras_model = keras_model
         self.tokenizer = tokenizer
@@ -76,6 +79,7 @@ class TextClassifier:
         self.pair = pair
         self.preset = preset
         self.label_names = dict(label_names or {})
+        self.columns = dict(columns or {})
         self.history: list[dict[str, float]] = []
         self.evaluation: Evaluation | None = None
         self.run_directory: Path | None = None
@@ -127,13 +131,16 @@ class TextClassifier:
         Args:
             path: CSV, TSV, JSON Lines, Parquet or plain text (one text a line), also compressed; `-` for
                 standard input.
-            columns: Which columns are `text` and `text_pair`; found by name when left out.
+            columns: Which columns are `text` and `text_pair`; those of the training data, or found by name,
+                when left out.
             batch_size: Rows held at a time. Defaults to 256.
 
         Yields:
             One JSON-able dict a row: the texts, `label`, `score` and `scores`.
         """
-        for records in stream_records(path, columns=columns, batch_size=batch_size):
+        for records in stream_records(
+            path, columns=columns, usual_columns=self.columns, batch_size=batch_size
+        ):
             rows = _rows(records, pair=self.pair)
             for row, result in zip(rows, self.predict(rows), strict=True):
                 texts = dict(zip(("text", "text_pair"), row if self.pair else (row,), strict=False))
@@ -155,7 +162,8 @@ class TextClassifier:
 
         Args:
             data: Anything that `finetune` takes as training data.
-            columns: Which columns are `text`, `text_pair` and `label`; found by name when left out.
+            columns: Which columns are `text`, `text_pair` and `label`; those of the training data, or found
+                by name, when left out.
             batch_size: Texts a forward pass. Defaults to 256.
             confidence: Of the bootstrap intervals. Defaults to 0.95.
             num_bootstrap: Resamplings behind each interval. Defaults to 1000.
@@ -167,7 +175,7 @@ class TextClassifier:
         Raises:
             DataError: If the data cannot be read, or has a label that the classifier does not know.
         """
-        records = data if isinstance(data, Records) else read_records(data, columns=columns, task=self.task)
+        records = read_records(data, columns=columns, usual_columns=self.columns, task=self.task)
         if self.label_names:
             known = {**self.label_names, **{name: name for name in self.labels}}
             records = select_labels(records, known)[0]
@@ -207,6 +215,7 @@ class TextClassifier:
             "sequence_length": self.sequence_length,
             "pair": self.pair,
             "label_names": self.label_names,
+            "columns": self.columns,
             "tokenizer_fingerprint": self.tokenizer.fingerprint,
         }
         return write_model_directory(Path(os.path.abspath(path)), metadata, write_files)
@@ -228,6 +237,7 @@ class TextClassifier:
             pair=metadata["pair"],
             preset=metadata["preset"],
             label_names=metadata["label_names"],
+            columns=metadata.get("columns"),
         )
 
     @classmethod
@@ -331,7 +341,7 @@ class TextClassifier:
                 raise DataError(
                     f"Input {number} is {str(row)[:40]!r} ({type(row).__name__}), but this classifier takes "
                     f"{wanted} each. Pass a list of "
-                    + ("`(text, text_pair)` tuples." if self.pair else "texts.")
+                    + ("`(text, text_pair)` tuples; in the shell, two texts." if self.pair else "texts.")
                 )
         if not self.pair:
             return [cast("list[str]", list(rows))]
@@ -343,7 +353,8 @@ def _rows(records: Records, *, pair: bool) -> list[Any]:
         return records.texts
     if records.text_pairs is None:
         raise DataError(
-            f"{records.source} has one text a row, but this classifier takes pairs. Name the second column, "
-            "e.g. `columns={'text_pair': 'hypothesis'}` or `-s data.columns.text_pair=hypothesis`."
+            f"Of `{records.source}`, one column was read as text, but this classifier takes pairs. Name both, "
+            "e.g. `columns={'text': 'premise', 'text_pair': 'hypothesis'}` or "
+            "`-s data.columns.text=premise -s data.columns.text_pair=hypothesis`."
         )
     return list(zip(records.texts, records.text_pairs, strict=True))

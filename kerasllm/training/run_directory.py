@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import time
@@ -36,13 +37,16 @@ class RunDirectory:
 
     Attributes:
         path: The directory.
+        began: Whether this process has begun to train in it.
 
     Use `RunDirectory.create` or `RunDirectory.reopen`.
     """
 
-    def __init__(self, path: Path, lock: int):
+    def __init__(self, path: Path, lock: int, *, is_new: bool = False):
         self.path = path
+        self.began = False
         self._lock = lock
+        self._is_new = is_new
         self._started = time.monotonic()
 
     @classmethod
@@ -60,7 +64,7 @@ class RunDirectory:
         for path in _names(wanted):
             if not _make(path):
                 continue
-            run = cls(path, _lock(path))
+            run = cls(path, _lock(path), is_new=True)
             run.write("config.yaml", config_yaml)
             run.write_manifest({"state": "running"})
             return run
@@ -117,6 +121,16 @@ class RunDirectory:
         seconds = round(time.monotonic() - self._started, 1)
         self.write_json("manifest.json", {**known, **facts, "seconds": seconds})
 
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Notes that training begins, and on what."""
+        self.began = True
+        self.write_manifest({**facts, "state": "running"})
+
+    def turn_back(self) -> None:
+        """Leaves everything as it was before: a new directory goes, so that its name is free again."""
+        if self._is_new:
+            shutil.rmtree(self.path)
+
     def close(self) -> None:
         """Lets another process use the directory."""
         if self._lock >= 0:
@@ -153,7 +167,10 @@ def read_run_manifest(directory: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def recorded(run: RunDirectory) -> Iterator[RunDirectory]:
-    """Writes into the manifest how the run ended, whichever way it did, and closes the directory."""
+    """Writes into the manifest how the run ended, whichever way it did, and closes the directory.
+
+    A run that ends before training begins, say for a column that is not there, leaves no trace.
+    """
     state = "failed"
     try:
         yield run
@@ -163,7 +180,10 @@ def recorded(run: RunDirectory) -> Iterator[RunDirectory]:
         raise
     finally:
         with contextlib.suppress(OSError):
-            run.write_manifest({"state": state})
+            if run.began:
+                run.write_manifest({"state": state})
+            else:
+                run.turn_back()
         run.close()
 
 

@@ -278,7 +278,11 @@ def test_wrong_encoding(tmp_path, encoding, message):
     [
         (
             {"text": "reveiw"},
-            r"no column 'reveiw' for `text`; it has \['id', 'review', 'stars'\] \(did you mean 'review'\?\). Map it, e.g. `columns=\{'text': 'review'\}` or `-s data.columns.text=review`",
+            r"no column 'reveiw' for `text`; it has \['id', 'review', 'stars'\]. Map them, e.g. `columns=\{'text': 'review'\}` or `-s data.columns.text=review`",
+        ),
+        (
+            {"text": "text", "label": "label"},
+            r"has no column 'text' for `text` and no column 'label' for `label`; it has .*`-s data.columns.text=review -s data.columns.label=id`",
         ),
         ({"lable": "stars"}, r"`columns` has the key 'lable', but the keys are .*Did you mean 'label'\?"),
         ({"text": "review", "label": "review"}, r"maps \['label', 'text'\] to the same column 'review'"),

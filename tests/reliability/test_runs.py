@@ -110,6 +110,10 @@ def test_resuming_with_other_settings_is_refused(config, tmp_path):
         data.write_text(before)
     assert status == 1
     assert "has changed since the run began: train" in said
+    status, said = finish(start("finetune", run / "config.yaml", "--resume"))
+    assert status == 1
+    assert "has finished, so there is nothing to go on with." in said
+    assert json.loads((run / "manifest.json").read_text())["state"] == "finished"
 
 
 FULL_DISK = """

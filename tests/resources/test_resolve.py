@@ -42,10 +42,15 @@ def test_a_missing_preset_names_the_close_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = (
         r"The preset `bert_tiny_uncased` does not exist, neither as a path nor as a preset name. "
-        r"Did you mean `bert_tiny_en_uncased`"
+        r"Did you mean `bert_tiny_en_uncased`.*\? Models of Hugging Face are written `hf://ORGANISATION/NAME`"
     )
     with pytest.raises(PresetError, match=message):
         resolve("bert_tiny_uncased", what="preset")
+    message = (
+        r"`google-bert/bert-base-uncased` does not.* Did you mean `hf://google-bert/bert-base-uncased`\?$"
+    )
+    with pytest.raises(PresetError, match=message):
+        resolve("google-bert/bert-base-uncased", what="preset")
     (tmp_path / "minilm").mkdir()
     with pytest.raises(PresetError, match=r"Did you mean `minilm`\?"):
         resolve("minlm", what="preset")

@@ -122,6 +122,20 @@ def test_labels_that_training_renamed_are_understood_in_other_files(preset, tmp_
     )
 
 
+def test_columns_that_training_was_told_are_known_in_other_files(preset, tmp_path):
+    rows = [{"question": r["text"], "answer": r["text_pair"], "label": r["label"]} for r in tiny_pairs(40)]
+    columns = {"text": "question", "text_pair": "answer"}
+    kerasllm.finetune(preset, rows, columns=columns, epochs=1, output_dir=tmp_path / "run")
+    again = kerasllm.load(tmp_path / "run")
+    assert again.evaluate(rows).num_rows == 40
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row["text_pair"] for row in again.predict_file(path)] == [row["answer"] for row in rows]
+    path.write_text('{"question": "Is it open?"}\n')
+    with pytest.raises(DataError, match=r"one column was read as text, but .* takes pairs. Name both, e.g."):
+        list(again.predict_file(path))
+
+
 def test_predict_file_streams_json_lines(trained, tmp_path):
     texts = inputs("single", 30)
     path = tmp_path / "texts.jsonl"

@@ -33,7 +33,7 @@ LETTERS = [
 
 def tokenizer_with(specification, tokens, normalizer=None):
     """A tokenizer whose model makes each character a token of its own, as `tokenizer.json`."""
-    characters = sorted({character for letter in LETTERS for character in letter} | set("<m>ABCxy▁fi"))
+    characters = sorted({character for letter in LETTERS for character in letter} | set("<m>ABCxy▁fiﬀ"))
     specification["added_tokens"] = []
     specification["post_processor"] = specification["pre_tokenizer"] = specification["normalizer"] = None
     specification["decoder"] = {"type": "Fuse"}
@@ -117,14 +117,14 @@ def test_in_the_normalized_text_and_in_the_text_as_given(specification, normaliz
     tokens = [
         token("é", normalized=True),
         token("fi", normalized=True, lstrip=True),
-        token("ﬁ", normalized=True, special=True),
+        token("ﬀ", normalized=True, special=True),
         token("aB", normalized=True, single_word=True),
         token("<m>", special=True, lstrip=True),
         token("<m>B"),
         token("ba", normalized=True),
     ]
     text = tokenizer_with(specification, tokens, normalizer)
-    assert_same(text, texts_of(["é", "fi", "ﬁ", "aB", "ab", "<m>", "<m>B", "ba", " "]))
+    assert_same(text, texts_of(["é", "fi", "ﬁ", "ﬀ", "ff", "aB", "ab", "<m>", "<m>B", "ba", " "]))
 
 
 @pytest.mark.parametrize(

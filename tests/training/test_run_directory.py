@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kerasllm.errors import RunDirectoryError
+from kerasllm.errors import DataError, RunDirectoryError
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest, recorded
 
 
@@ -24,15 +24,28 @@ def test_a_taken_name_gets_a_time_and_then_a_number(tmp_path):
 
 def test_manifest_says_what_ran_and_how_it_ended(tmp_path):
     with recorded(RunDirectory.create(tmp_path / "run", "")) as run:
-        run.write_manifest({"seed": 3})
+        run.begin({"seed": 3})
         assert read_run_manifest(run.path)["state"] == "running"
     manifest = read_run_manifest(tmp_path / "run")
     assert manifest["state"] == "finished"
     assert manifest["seed"] == 3
     assert manifest["versions"]["keras"]
-    with pytest.raises(KeyboardInterrupt), recorded(RunDirectory.reopen(run.path)):
+    with pytest.raises(KeyboardInterrupt), recorded(RunDirectory.reopen(run.path)) as run:
+        run.begin({})
         raise KeyboardInterrupt
     assert read_run_manifest(run.path)["state"] == "interrupted"
+
+
+def test_what_fails_before_training_begins_leaves_no_trace(tmp_path):
+    """A typo in a column name took `runs/reviews`, and the next run had to be called otherwise."""
+    with pytest.raises(DataError), recorded(RunDirectory.create(tmp_path / "run", "")):
+        raise DataError("no column 'text'")
+    assert list(tmp_path.iterdir()) == []
+    with recorded(RunDirectory.create(tmp_path / "run", "")) as run:
+        run.begin({})
+    with pytest.raises(DataError), recorded(RunDirectory.reopen(run.path)):
+        raise DataError("the data has changed")
+    assert read_run_manifest(run.path)["state"] == "finished"
 
 
 def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path):

@@ -1,6 +1,6 @@
 """Finds all tokens at all places of a text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,65 +8,87 @@ import tensorflow as tf
 
 from kerasllm.tokenization.graph.models.lexicon import static_table
 
-__all__ = ["Trie"]
+__all__ = ["END", "Trie"]
 
-_STEP = 1 << 21  # more than the number of code points: (state, code point) as one number
+END = 0x110000  # stands after each text, where no token is
+_SHIFT = 32
 
 
 class Trie(tf.Module):
-    """Walks a trie of tokens from all places at once, one character a turn.
+    """Finds the longest beginning of a token at each place, in as many steps as its length has bits.
 
-    State 0 is where every walk starts, and stands for no match, too.
+    A block is a stretch of characters that has a name: a block of one character is that character, and a
+    block of twice the length is a pair of names. With the names of the blocks of 1, 2, 4, ... characters at
+    all places, each place goes down the trie by the longest block that leads to a node, then by one of half
+    the length, and so on.
 
     Args:
-        tokens: The tokens and their ids.
+        tokens: The tokens.
     """
 
-    def __init__(self, tokens: Mapping[str, int]):
+    def __init__(self, tokens: Iterable[str]):
         super().__init__()
-        edges: dict[int, int] = {}
-        ends: dict[int, int] = {}
-        for token, index in tokens.items():
-            state = 0
-            for character in token:
-                state = edges.setdefault(state * _STEP + ord(character), len(edges) + 1)
-            ends[state] = index
-        keys = np.fromiter(edges, np.int64, len(edges))
-        targets = np.fromiter(edges.values(), np.int64, len(edges))
-        self._edges = static_table(tf.constant(keys), tf.constant(targets), 0)
-        self.ids = np.array([ends.get(state, -1) for state in range(len(edges) + 1)], np.int64)
+        nodes: dict[str, int] = {"": 0}
+        for token in tokens:
+            known = next(length for length in range(len(token), -1, -1) if token[:length] in nodes)
+            for length in range(known + 1, len(token) + 1):
+                nodes[token[:length]] = len(nodes)
+        self.nodes = nodes
+        self._levels = max(map(len, nodes)).bit_length()
+        keys, values = _table(nodes)
+        self._table = static_table(tf.constant(keys), tf.constant(values), 0)
+        self._root = tf.constant(_left(0), tf.int64)
 
     def __call__(self, codes: Any) -> Any:
-        """The states of the matches that end at each character.
+        """The node of the longest beginning of a token at each place.
 
         Args:
-            codes: int32[characters], with a negative one between texts.
+            codes: int64[characters], with `END` between texts.
 
         Returns:
-            int64[characters, longest match]: the state of the match that ends there and has 1 character in
-            the last column, 2 in the one before it, and so on; 0 where there is none.
+            int64[characters], numbers as in `nodes`; `len(nodes)` at each `END`.
         """
-        codes = tf.cast(codes, tf.int64)
-        count = tf.size(codes, tf.int64)
-        single = self._edges.lookup(codes)
+        count = tf.size(codes)
+        beyond = tf.fill([(1 << self._levels) - 1], tf.constant(END, tf.int64))
+        blocks = [tf.concat([codes, beyond], axis=0)]
+        for level in range(self._levels - 1):
+            names, length = blocks[-1], 1 << level
+            keys = tf.bitwise.left_shift(names[:-length], tf.constant(_SHIFT, tf.int64)) + names[length:]
+            blocks.append(self._table.lookup(keys))
+        place = tf.range(tf.cast(count, tf.int64))
+        node = self._root
+        for level in reversed(range(self._levels)):
+            first = level == self._levels - 1
+            block = blocks[level][:count] if first else tf.gather(blocks[level], place)
+            found = self._table.lookup(node + block)
+            if level:
+                place = tf.where(found < 0, place + (1 << level), place)
+            # Nodes are negative, the deeper the lower; what is not found is 0.
+            node = tf.minimum(node, found)
+        return -1 - tf.bitwise.right_shift(node, tf.constant(_SHIFT, tf.int64))
 
-        def alive(places: Any, *_: Any) -> Any:
-            return tf.size(places) > 0
 
-        def step(places: Any, states: Any, matches: Any) -> tuple[Any, Any, Any]:
-            # The last character is never matched, so none is beyond it.
-            places += 1
-            states = self._edges.lookup(states * _STEP + tf.gather(codes, places))
-            found = tf.where(states > 0)
-            places, states = tf.gather_nd(places, found), tf.gather_nd(states, found)
-            column = tf.scatter_nd(places[:, None], states, count[None])
-            return places, states, tf.concat([column[:, None], matches], axis=1)
+def _left(node: int) -> int:
+    return (-1 - node) << _SHIFT
 
-        places = tf.where(single > 0)
-        _, _, matches = tf.while_loop(
-            alive,
-            step,
-            (places[:, 0], tf.gather_nd(single, places), single[:, None]),
-            shape_invariants=(tf.TensorShape([None]), tf.TensorShape([None]), tf.TensorShape([None, None])),
-        )
-        return matches
+
+def _table(nodes: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """From a node and the name of a block to another node, and from two names to one."""
+    names: dict[str, int] = {}
+    table = {_left(0) + END: _left(len(nodes))}
+
+    def name_of(block: str) -> int:
+        if len(block) == 1:
+            return ord(block)
+        if block not in names:
+            middle = len(block) // 2
+            key = (name_of(block[:middle]) << _SHIFT) + name_of(block[middle:])
+            names[block] = table[key] = END + 1 + len(names)
+        return names[block]
+
+    for prefix, node in nodes.items():
+        if prefix:
+            # The last bit of the length that is set.
+            length = len(prefix) & -len(prefix)
+            table[_left(nodes[prefix[:-length]]) + name_of(prefix[-length:])] = _left(node)
+    return np.fromiter(table, np.int64, len(table)), np.fromiter(table.values(), np.int64, len(table))

@@ -1,137 +1,138 @@
 """The best way through all words at once."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["best_lengths", "best_lengths_and_margins", "on_best_way", "uncovered"]
+__all__ = ["Lattice", "Parts", "best_way", "cut"]
 
 _WORST = float("-inf")
 
 
-def best_lengths(scores: Any, splits: Any) -> Any:
-    """How many characters the last token of the best way to the end of each character has.
+class Lattice(NamedTuple):
+    """The tokens that stand somewhere in some texts. Node p is the place before character p.
 
-    All words go on by one character in each turn. The sums are those of the library, in the same order and
-    so with the same rounding; of equal ones the longest token wins, which is the first that it comes to.
+    Attributes:
+        splits: int64[nodes + 1], where the tokens that start at each node begin among all tokens.
+        starts: int64[tokens], the nodes they start at, in order; shorter ones of a node first.
+        ends: int64[tokens], the nodes they end at.
+        scores: float64[tokens].
+    """
+
+    splits: Any
+    starts: Any
+    ends: Any
+    scores: Any
+
+
+class Parts(NamedTuple):
+    """A lattice after some nodes have become two, so that ways end at the one and start at the other.
+
+    Attributes:
+        lattice: The tokens, as many and in the same order as before.
+        roots: int64[parts], where ways start, those of the words before those of cuts.
+        leaves: int64[parts], where ways end.
+    """
+
+    lattice: Lattice
+    roots: Any
+    leaves: Any
+
+
+def best_way(lattice: Lattice, roots: Any, leaves: Any, bases: Any, *, long: bool = False) -> Any:
+    """The tokens of the ways with the highest sum of scores.
+
+    The sums are those of the library, in the same order and so with the same rounding: the sum of each node
+    is the highest that the sum of a node before and one token make, which holds for one set of sums only.
+    Of equal ones the longest token wins, which is the first that the library comes to.
 
     Args:
-        scores: float64[characters, longest]: the scores of the tokens that end at each character, that of
-            one character in the last column; `-inf` where there is none.
-        splits: int64[words + 1], where each word starts, in `scores`.
+        lattice: All tokens.
+        roots: int64[ways], the nodes where ways start.
+        leaves: int64[ways], those where they end.
+        bases: float64[ways], the sums to start with.
+        long: Whether ways have very many tokens, which only affects speed. Defaults to `False`.
 
     Returns:
-        int64[characters].
+        int64[tokens], those of the lattice that are on the best ways, in order.
     """
-    columns, _, places = _walk(scores, splits, margins=False)
-    longest = tf.shape(scores, tf.int64)[1]
-    return tf.scatter_nd(places[:, None], longest - columns, tf.shape(places, tf.int64))
+    best = _best_sums(lattice, roots, bases, long=long)
+    count, num_nodes = tf.size(lattice.starts, tf.int64), tf.size(best, tf.int64)
+    is_best = tf.equal(tf.gather(best, lattice.starts) + lattice.scores, tf.gather(best, lattice.ends))
+    numbers = tf.where(is_best, tf.range(count), count)
+    # The longest token starts first.
+    chosen = tf.minimum(tf.math.unsorted_segment_min(numbers, lattice.ends, num_nodes), count)
+    before = tf.gather(tf.concat([lattice.starts, num_nodes[None]], axis=0), chosen)
+    before = tf.concat([before, num_nodes[None]], axis=0)
+    reached = tf.scatter_nd(leaves[:, None], tf.ones_like(leaves, tf.int32), num_nodes[None] + 1)
+
+    def step(before: Any, reached: Any) -> tuple[Any, Any]:
+        further = tf.math.unsorted_segment_max(reached, before, num_nodes + 1)
+        return tf.gather(before, before), tf.maximum(reached, further)
+
+    _, reached = tf.while_loop(lambda before, _: tf.reduce_any(before < num_nodes), step, (before, reached))
+    on_way = tf.logical_and(reached[:-1] > 0, chosen < count)
+    return tf.gather_nd(chosen, tf.where(on_way))
 
 
-def best_lengths_and_margins(scores: Any, splits: Any) -> tuple[Any, Any]:
-    """The same, and float64[characters]: how much lower the sum with the second best last token is."""
-    # A column of its own, so that there always is a second best.
-    nothing = tf.fill([tf.shape(scores)[0], 1], tf.constant(_WORST, tf.float64))
-    scores = tf.concat([nothing, scores], axis=1)
-    columns, margins, places = _walk(scores, splits, margins=True)
-    longest = tf.shape(scores, tf.int64)[1]
-    shape = tf.shape(places, tf.int64)
-    return (
-        tf.scatter_nd(places[:, None], longest - columns, shape),
-        tf.scatter_nd(places[:, None], margins, shape),
-    )
+def _best_sums(lattice: Lattice, roots: Any, bases: Any, *, long: bool) -> Any:
+    """The highest sum of each node, float64[nodes]: those that change pass it on in the next turn."""
+    begin, limit = lattice.splits[:-1], lattice.splits[1:]
+    best = tf.fill(tf.shape(begin), tf.constant(_WORST, tf.float64))
+    best = tf.tensor_scatter_nd_update(best, roots[:, None], bases)
 
+    def turn(changed: Any, best: Any) -> tuple[Any, Any]:
+        tokens = tf.raw_ops.RaggedRange(
+            starts=tf.gather(begin, changed),
+            limits=tf.gather(limit, changed),
+            deltas=tf.constant(1, tf.int64),
+            Tsplits=tf.int64,
+        ).rt_dense_values
+        ends = tf.gather(lattice.ends, tokens)
+        sums = tf.gather(best, tf.gather(lattice.starts, tokens)) + tf.gather(lattice.scores, tokens)
+        if not long:
+            higher = tf.tensor_scatter_nd_max(best, ends[:, None], sums)
+            return tf.where(higher > best)[:, 0], higher
+        # In this way a turn takes no time for nodes that have nothing to do with it.
+        changed = tf.unique(tf.boolean_mask(ends, sums > tf.gather(best, ends))).y
+        with tf.control_dependencies([changed]):
+            return changed, tf.tensor_scatter_nd_max(best, ends[:, None], sums)
 
-def _walk(scores: Any, splits: Any, *, margins: bool) -> tuple[Any, Any, Any]:
-    """The best column, and how far the second best is, of the characters whose places come third."""
-    lengths = splits[1:] - splits[:-1]
-    # Long words first: so those that go on are the first rows.
-    order = tf.argsort(lengths, direction="DESCENDING", stable=True)
-    lengths, starts = tf.gather(lengths, order), tf.gather(splits[:-1], order)
-    turn_splits, turns = tf.raw_ops.RaggedRange(
-        starts=tf.zeros_like(lengths), limits=lengths, deltas=tf.constant(1, tf.int64), Tsplits=tf.int64
-    )
-    words = tf.searchsorted(
-        turn_splits[1:], tf.range(tf.size(turns, tf.int64)), side="right", out_type=tf.int64
-    )
-    # Characters in the order in which they are visited.
-    visits = tf.argsort(turns, stable=True)
-    places = tf.gather(turns + tf.gather(starts, words), visits)
-    scores = tf.gather(scores, places)
-    active = tf.math.bincount(tf.cast(turns, tf.int32), dtype=tf.int64)
-    begins = tf.cumsum(active, exclusive=True)
-    num_turns = tf.size(active)
-
-    def turn(number: Any, best: Any, arrays: Any) -> tuple[Any, Any, Any]:
-        count, begin = active[number], begins[number]
-        sums = scores[begin : begin + count] + best[:count]
-        if margins:
-            highest, column = tf.math.top_k(sums, 2)
-            results: tuple[Any, ...] = tf.cast(column[:, 0], tf.int64), highest[:, 0] - highest[:, 1]
-            best = tf.concat([best[:count, 1:], highest[:, :1]], axis=1)
-        else:
-            results = (tf.argmax(sums, axis=1),)
-            best = tf.concat([best[:count, 1:], tf.reduce_max(sums, axis=1, keepdims=True)], axis=1)
-        return (
-            number + 1,
-            best,
-            tuple(array.write(number, result) for array, result in zip(arrays, results, strict=True)),
-        )
-
-    # An empty one at the end, as arrays of nothing cannot be put together outside of graphs.
-    arrays = tuple(
-        tf.TensorArray(dtype, size=num_turns + 1, infer_shape=False, element_shape=[None]).write(
-            num_turns, tf.zeros([0], dtype)
-        )
-        for dtype in ((tf.int64, tf.float64) if margins else (tf.int64,))
-    )
-    before = tf.fill([tf.size(lengths), tf.shape(scores)[1] - 1], tf.constant(_WORST, tf.float64))
-    best = tf.concat([before, tf.zeros([tf.size(lengths), 1], tf.float64)], axis=1)
-    any_shape = tf.TensorShape([])
-    _, _, arrays = tf.while_loop(
-        lambda number, *_: number < num_turns,
+    _, best = tf.while_loop(
+        lambda changed, _: tf.size(changed) > 0,
         turn,
-        (tf.constant(0), best, arrays),
-        shape_invariants=(any_shape, tf.TensorShape([None, None]), (any_shape,) * len(arrays)),
+        (roots, best),
+        shape_invariants=(tf.TensorShape([None]), tf.TensorShape([None])),
     )
-    return arrays[0].concat(), arrays[1].concat() if margins else None, places
+    return best
 
 
-def on_best_way(lengths: Any, splits: Any) -> Any:
-    """The characters that tokens of the best way end at, in order.
+def cut(lattice: Lattice, splits: Any, is_long: Any) -> Parts:
+    """Cuts long words at the nodes that no token reaches across.
 
     Args:
-        lengths: int64[characters], from `best_lengths`.
-        splits: int64[words + 1].
-
-    Returns:
-        int64[tokens].
+        lattice: The tokens of the words.
+        splits: int64[words + 1], where each word starts; it ends one node before the next.
+        is_long: bool[words], which words are cut.
     """
-    count = tf.size(lengths, tf.int64)
-    places = tf.range(count)
-    before = places - lengths
-    # What comes before a word's first token is the end of another word, reached anyway.
-    before = tf.where(before < 0, count, before)
-    reached = tf.scatter_nd(splits[1:, None] - 1, tf.ones_like(splits[1:], tf.int32), count[None] + 1)
-    before = tf.concat([before, count[None]], axis=0)
-    longest = tf.reduce_max(tf.concat([splits[1:] - splits[:-1], [0]], axis=0))
-
-    def step(stride: Any, before: Any, reached: Any) -> tuple[Any, Any, Any]:
-        further = tf.math.unsorted_segment_max(reached, before, count + 1)
-        return stride * 2, tf.gather(before, before), tf.maximum(reached, further)
-
-    _, _, reached = tf.while_loop(
-        lambda stride, *_: stride < longest, step, (tf.constant(1, tf.int64), before, reached)
+    num_nodes = tf.size(lattice.splits, tf.int64) - 1
+    ones = tf.ones_like(lattice.starts)
+    across = tf.math.unsorted_segment_sum(ones, lattice.starts + 1, num_nodes + 1)
+    across -= tf.math.unsorted_segment_sum(ones, lattice.ends, num_nodes + 1)
+    may_cut = tf.repeat(is_long, splits[1:] - splits[:-1])
+    outer = tf.concat([splits[:-1], splits[1:] - 1], axis=0)
+    may_cut = tf.tensor_scatter_nd_update(may_cut, outer[:, None], tf.zeros_like(outer, tf.bool))
+    cuts = tf.cast(tf.logical_and(may_cut, tf.equal(tf.cumsum(across)[:-1], 0)), tf.int64)
+    # A node that is cut becomes one where tokens end and, next to it, one where tokens start.
+    starts = tf.range(num_nodes) + tf.cumsum(cuts)
+    ends = starts - cuts
+    places = tf.where(cuts > 0)
+    cut_starts, cut_ends = tf.gather_nd(starts, places), tf.gather_nd(ends, places)
+    total = num_nodes + tf.size(cut_starts, tf.int64)
+    shift = tf.cumsum(tf.scatter_nd(cut_starts[:, None], tf.ones_like(cut_starts), total[None] + 1))
+    own_splits = tf.gather(lattice.splits, tf.range(total + 1) - shift)
+    return Parts(
+        Lattice(own_splits, tf.gather(starts, lattice.starts), tf.gather(ends, lattice.ends), lattice.scores),
+        tf.concat([tf.gather(starts, splits[:-1]), cut_starts], axis=0),
+        tf.concat([tf.gather(ends, splits[1:] - 1), cut_ends], axis=0),
     )
-    return tf.where(reached[:-1] > 0)[:, 0]
-
-
-def uncovered(scores: Any) -> Any:
-    """Which characters, bool[characters], start where no token reaches across."""
-    count, longest = tf.unstack(tf.shape(scores, tf.int64))
-    # The first column with a score is that of the longest token.
-    length = longest - tf.argmax(tf.cast(scores > _WORST, tf.int32), axis=1)
-    end = tf.range(count) + 1
-    opened = tf.math.bincount(tf.cast(end - length + 1, tf.int32), minlength=tf.cast(count + 1, tf.int32))
-    closed = tf.math.bincount(tf.cast(end, tf.int32), minlength=tf.cast(count + 1, tf.int32))
-    return tf.equal(tf.cumsum(opened - closed)[:-1], 0)
