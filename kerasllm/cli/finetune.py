@@ -2,14 +2,13 @@
 
 import click
 
-from kerasllm.cli.commands import Command
-from kerasllm.cli.options import overrides_option
+from kerasllm.cli.options import ConfigCommand, overrides_option
 from kerasllm.config.loading import load_config
 
 __all__ = ["command"]
 
 
-@click.command(cls=Command)
+@click.command(cls=ConfigCommand)
 @click.argument("config")
 @overrides_option
 @click.option(

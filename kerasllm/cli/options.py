@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import click
 
+from kerasllm.cli.commands import Command
+from kerasllm.config.fields import meant_field
 from kerasllm.config.loading import load_data_config
 from kerasllm.errors import ConfigError
 
-__all__ = ["columns_of", "columns_option", "overrides_option"]
+__all__ = ["ConfigCommand", "columns_of", "columns_option", "overrides_option"]
 
 overrides_option = click.option(
     "-s",
@@ -26,6 +28,25 @@ columns_option = click.option(
     multiple=True,
     help="Map a column, e.g. `-s data.columns.text=review`. May be repeated.",
 )
+
+
+class ConfigCommand(Command):
+    """A command whose `-s` sets fields; an option that is named like a field is answered with that."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the options, or says how the field is set."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-").replace("-", "_")
+            field = meant_field((name,))
+            if field is None or (error.possibilities and field.rpartition(".")[2] != name):
+                raise
+            raise click.UsageError(
+                f"No such option '{error.option_name}'. Fields of the config are set with `-s`, e.g. "
+                f"`-s {field}=…`.",
+                ctx,
+            ) from None
 
 
 def columns_of(overrides: Sequence[str]) -> dict[str, str] | None:

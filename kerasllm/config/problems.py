@@ -122,8 +122,9 @@ def _meant(path: Path) -> str:
     if match:
         return f" Did you mean `{match}`?"
     section = dotted(path[:-1])
-    names = [name for name in field_names() if name.rpartition(".")[0] == section]
-    return f" {f'`{section}`' if section else 'The config'} has {', '.join(n.rpartition('.')[2] for n in names)}."
+    parts = [name.rpartition(".") for name in field_names()]
+    fields = ", ".join(field for parent, _, field in parts if parent == section)
+    return f" {f'`{section}`' if section else 'The config'} has {fields}."
 
 
 def _path_in(value: Any, loc: tuple[int | str, ...], *, missing: bool) -> Path:

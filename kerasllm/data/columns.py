@@ -71,7 +71,7 @@ def map_columns(
 
 
 def _check_told(told: dict[str, str], names: Sequence[str], source: str) -> None:
-    for role, column in told.items():
+    for role in told:
         if role not in ROLES:
             close = difflib.get_close_matches(role, ROLES, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -91,7 +91,8 @@ def _absent(absent: Mapping[str, str], names: Sequence[str], *, taken: Collectio
     examples: dict[str, str] = {}
     for role, column in absent.items():
         close = difflib.get_close_matches(column, left, n=1) or [recognised.get(role, "")]
-        examples[role] = close[0] if close[0] in left else (left or ["COLUMN"])[0]
+        others = left[-1:] if role == "label" else left[:1]
+        examples[role] = close[0] if close[0] in left else (others or ["COLUMN"])[0]
         left = [name for name in left if name != examples[role]]
     wanted = " and ".join(f"no column {column!r} for `{role}`" for role, column in absent.items())
     return f"`{source}` has {wanted}; it has {_listed(names)}. Map them, e.g. {_examples(examples)}."

@@ -96,7 +96,7 @@ def build_classifier(
         "A new classification head (%d classes, pooling %s) is put on `%s`.",
         num_classes,
         pooling,
-        preset.handle,
+        preset.handle.partition("?")[0],
     )
     return model
 

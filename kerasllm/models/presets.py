@@ -76,7 +76,7 @@ class Preset:
         if self.num_classes is not None:
             self.labels = read_labels(self.config, self.num_classes, source=handle)
             self.problem_type = read_problem_type(self.config, self.num_classes, source=handle)
-        log_inventory(inventory, self.family, source=handle)
+        log_inventory(inventory, self.family, source=handle.partition("?")[0])
 
     @classmethod
     def load(cls, handle: str | Path) -> "Preset":

@@ -353,8 +353,8 @@ def _rows(records: Records, *, pair: bool) -> list[Any]:
         return records.texts
     if records.text_pairs is None:
         raise DataError(
-            f"Of `{records.source}`, one column was read as text, but this classifier takes pairs. Name both, "
-            "e.g. `columns={'text': 'premise', 'text_pair': 'hypothesis'}` or "
+            f"Of `{records.source}`, one column was read as text, but this classifier takes pairs. "
+            "Name both, e.g. `columns={'text': 'premise', 'text_pair': 'hypothesis'}` or "
             "`-s data.columns.text=premise -s data.columns.text_pair=hypothesis`."
         )
     return list(zip(records.texts, records.text_pairs, strict=True))

@@ -72,6 +72,18 @@ def test_debug_shows_the_traceback(run, arguments):
     assert isinstance(result.exception, KerasLLMError)
 
 
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [("--epochs", "training.epochs"), ("--learning-rate", "training.learning_rate"), ("--seed", "seed")],
+)
+def test_an_option_that_is_a_field_is_answered_with_how_it_is_set(run, option, field):
+    result = run("finetune", "text_classification/my_data", option, "3")
+    assert result.exit_code == 2
+    assert f"No such option '{option}'. Fields of the config are set with `-s`, e.g. `-s {field}=…`." in (
+        " ".join(result.stderr.split())
+    )
+
+
 def test_dry_run_and_resume_exclude_each_other(run):
     result = run("finetune", "text_classification/my_data", "--dry-run", "--resume")
     assert result.exit_code == 2

@@ -282,7 +282,7 @@ def test_wrong_encoding(tmp_path, encoding, message):
         ),
         (
             {"text": "text", "label": "label"},
-            r"has no column 'text' for `text` and no column 'label' for `label`; it has .*`-s data.columns.text=review -s data.columns.label=id`",
+            r"has no column 'text' for `text` and no column 'label' for `label`; it has .*`-s data.columns.text=review -s data.columns.label=stars`",
         ),
         ({"lable": "stars"}, r"`columns` has the key 'lable', but the keys are .*Did you mean 'label'\?"),
         ({"text": "review", "label": "review"}, r"maps \['label', 'text'\] to the same column 'review'"),

@@ -91,7 +91,8 @@ def assert_exact(model: dict, batch: list[str], pre_tokenizer: dict | None = Non
     starts = tf.gather(words.starts, tokens.first).numpy().tolist()
     ends = tf.gather(words.ends, tokens.last).numpy().tolist()
     ids = tokens.ids.numpy().tolist()
-    assert module(words).ids.numpy().tolist() == ids
+    few = batch[:10]  # one operation after the other is slow
+    assert module(as_words(library, few)).ids.numpy().tolist() == ids[: rows[len(few)]]
     for index, encoding in enumerate(library.encode_batch(batch)):
         own = slice(rows[index], rows[index + 1])
         assert ids[own] == encoding.ids, batch[index]
@@ -251,7 +252,7 @@ def test_merges_in_any_order(byte_level, characters):
 
 def test_random_merges_of_few_letters():
     generator = random.Random(0)
-    for number in range(16):
+    for number in range(10):
         vocabulary = {letter: index for index, letter in enumerate("abc日")}
         merges = []
         for _ in range(generator.randrange(1, 40)):
@@ -274,12 +275,22 @@ def test_unigram(unigram, fallback):
 def test_unigram_with_ties():
     """Sums that are equal, and the same token twice."""
     generator = random.Random(0)
-    for _ in range(5):
+    for _ in range(3):
         bodies = {"".join(generator.choices("ab日", k=generator.randrange(1, 5))) for _ in range(40)}
         vocabulary = [["<unk>", 0.0], *([body, float(-generator.randrange(1, 6))] for body in sorted(bodies))]
         vocabulary.append([vocabulary[3][0], -2.5])
         batch = ["".join(generator.choices("aab日x", k=generator.randrange(1, 40))) for _ in range(200)]
         assert_exact({"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": False}, batch)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.1])
+def test_unigram_with_ties_in_long_words(unit):
+    """Long words are cut: with whole scores the sums are exact, with others rounding decides many ties."""
+    generator = random.Random(0)
+    bodies = sorted({"".join(generator.choices("abcde日", k=generator.randrange(1, 4))) for _ in range(70)})
+    vocabulary = [["<unk>", 0.0], *([body, -generator.randrange(1, 60) * unit] for body in bodies)]
+    batch = ["".join(generator.choices("aabbcde日xy", k=generator.randrange(900))) for _ in range(40)]
+    assert_exact({"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": False}, batch)
 
 
 def test_scores_are_those_that_the_library_adds_up():

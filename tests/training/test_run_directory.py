@@ -30,8 +30,9 @@ def test_manifest_says_what_ran_and_how_it_ended(tmp_path):
     assert manifest["state"] == "finished"
     assert manifest["seed"] == 3
     assert manifest["versions"]["keras"]
-    with pytest.raises(KeyboardInterrupt), recorded(RunDirectory.reopen(run.path)) as run:
-        run.begin({})
+    run = RunDirectory.reopen(run.path)
+    run.begin({})
+    with pytest.raises(KeyboardInterrupt), recorded(run):
         raise KeyboardInterrupt
     assert read_run_manifest(run.path)["state"] == "interrupted"
 

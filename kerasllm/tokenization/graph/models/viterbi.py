@@ -59,20 +59,27 @@ def best_way(lattice: Lattice, roots: Any, leaves: Any, bases: Any, *, long: boo
     best = _best_sums(lattice, roots, bases, long=long)
     count, num_nodes = tf.size(lattice.starts, tf.int64), tf.size(best, tf.int64)
     is_best = tf.equal(tf.gather(best, lattice.starts) + lattice.scores, tf.gather(best, lattice.ends))
-    numbers = tf.where(is_best, tf.range(count), count)
+    numbers = tf.where(is_best)
+    chosen = tf.fill(num_nodes[None] + 1, count)
     # The longest token starts first.
-    chosen = tf.minimum(tf.math.unsorted_segment_min(numbers, lattice.ends, num_nodes), count)
+    ends = tf.gather_nd(lattice.ends, numbers)
+    chosen = tf.tensor_scatter_nd_min(chosen, ends[:, None], numbers[:, 0])
     before = tf.gather(tf.concat([lattice.starts, num_nodes[None]], axis=0), chosen)
-    before = tf.concat([before, num_nodes[None]], axis=0)
-    reached = tf.scatter_nd(leaves[:, None], tf.ones_like(leaves, tf.int32), num_nodes[None] + 1)
 
     def step(before: Any, reached: Any) -> tuple[Any, Any]:
-        further = tf.math.unsorted_segment_max(reached, before, num_nodes + 1)
-        return tf.gather(before, before), tf.maximum(reached, further)
+        further = tf.gather(before, reached)
+        further = tf.gather_nd(further, tf.where(further < num_nodes))
+        return tf.gather(before, before), tf.concat([reached, further], axis=0)
 
-    _, reached = tf.while_loop(lambda before, _: tf.reduce_any(before < num_nodes), step, (before, reached))
-    on_way = tf.logical_and(reached[:-1] > 0, chosen < count)
-    return tf.gather_nd(chosen, tf.where(on_way))
+    _, reached = tf.while_loop(
+        lambda before, _: tf.reduce_any(before < num_nodes),
+        step,
+        (before, leaves),
+        shape_invariants=(tf.TensorShape([None]), tf.TensorShape([None])),
+    )
+    way = tf.scatter_nd(reached[:, None], tf.ones_like(reached, tf.bool), num_nodes[None])
+    way = tf.logical_and(way, chosen[:-1] < count)
+    return tf.gather_nd(chosen, tf.where(way))
 
 
 def _best_sums(lattice: Lattice, roots: Any, bases: Any, *, long: bool) -> Any:
