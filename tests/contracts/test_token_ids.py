@@ -1,4 +1,4 @@
-"""C1: eager = tf.data = SavedModel = the checkpoint's own `tokenizer.json` run by `tokenizers`."""
+"""C1: eager = tf.data = SavedModel = the checkpoint's own `tokenizer.json` run by `tokenizers`; row D22."""
 
 import bz2
 import csv

@@ -8,10 +8,20 @@ import tensorflow as tf
 
 from kerasllm.tokenization.graph.models.lexicon import static_table
 
-__all__ = ["END", "Trie"]
+__all__ = ["END", "Trie", "number_nodes"]
 
 END = 0x110000  # stands after each text, where no token is
 _SHIFT = 32
+
+
+def number_nodes(tokens: Iterable[str]) -> dict[str, int]:
+    """All beginnings of tokens, numbered from 0, which is the empty one; longer ones after shorter ones."""
+    nodes = {"": 0}
+    for token in tokens:
+        known = next(length for length in range(len(token), -1, -1) if token[:length] in nodes)
+        for length in range(known + 1, len(token) + 1):
+            nodes[token[:length]] = len(nodes)
+    return nodes
 
 
 class Trie(tf.Module):
@@ -23,17 +33,11 @@ class Trie(tf.Module):
     the length, and so on.
 
     Args:
-        tokens: The tokens.
+        nodes: The nodes, from `number_nodes`.
     """
 
-    def __init__(self, tokens: Iterable[str]):
+    def __init__(self, nodes: dict[str, int]):
         super().__init__()
-        nodes: dict[str, int] = {"": 0}
-        for token in tokens:
-            known = next(length for length in range(len(token), -1, -1) if token[:length] in nodes)
-            for length in range(known + 1, len(token) + 1):
-                nodes[token[:length]] = len(nodes)
-        self.nodes = nodes
         self._levels = max(map(len, nodes)).bit_length()
         keys, values = _table(nodes)
         self._table = static_table(tf.constant(keys), tf.constant(values), 0)
@@ -46,7 +50,7 @@ class Trie(tf.Module):
             codes: int64[characters], with `END` between texts.
 
         Returns:
-            int64[characters], numbers as in `nodes`; `len(nodes)` at each `END`.
+            int64[characters], their numbers; that at each `END` is the number of all nodes.
         """
         count = tf.size(codes)
         beyond = tf.fill([(1 << self._levels) - 1], tf.constant(END, tf.int64))

@@ -8,7 +8,7 @@ from tokenizers import models
 
 from kerasllm.tokenization.graph.models.lexicon import Lexicon, Pieces
 from kerasllm.tokenization.graph.models.symbols import byte_tokens
-from kerasllm.tokenization.graph.models.trie import END, Trie
+from kerasllm.tokenization.graph.models.trie import END, Trie, number_nodes
 from kerasllm.tokenization.graph.models.viterbi import Lattice, Parts, best_way, cut
 from kerasllm.tokenization.graph.tokens import Tokens
 from kerasllm.tokenization.graph.words import Words
@@ -41,8 +41,9 @@ class UnigramModel(tf.Module):
             raise refuse("model `Unigram` with the pre-tokenizer", "ByteLevel", ["Metaspace"])
         _check(model)
         self._unknown = model.unknown_id
-        self._trie = Trie(model.vocabulary)
-        self._entries = _Entries(model, self._trie)
+        nodes = number_nodes(model.vocabulary)
+        self._trie = Trie(nodes)
+        self._entries = _Entries(model, nodes)
         self._exact_length = _exact_length(self._entries.scores.numpy())
         fallback = byte_tokens(model.vocabulary, "Unigram") if model.byte_fallback else None
         self._bytes = None if fallback is None else tf.constant(fallback, tf.int32)
@@ -149,7 +150,7 @@ class _Entries(tf.Module):
         unknown: The number of the entry of an unknown character.
     """
 
-    def __init__(self, model: Unigram, trie: Trie):
+    def __init__(self, model: Unigram, nodes: dict[str, int]):
         super().__init__()
         self.unknown = len(model.scores)
         lengths = np.ones(self.unknown + 1, np.int64)
@@ -157,7 +158,7 @@ class _Entries(tf.Module):
         self.ids = tf.constant([*range(self.unknown), model.unknown_id], tf.int32)
         self.scores = tf.constant([*model.scores, min(model.scores) - _PENALTY], tf.float64)
         self._lengths = tf.constant(lengths)
-        begins, ends, entries = _lists(model.vocabulary, trie.nodes, self.unknown)
+        begins, ends, entries = _lists(model.vocabulary, nodes, self.unknown)
         self._begins, self._ends = tf.constant(begins), tf.constant(ends)
         self._entries = tf.constant(entries)
 
