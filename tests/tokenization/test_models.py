@@ -11,8 +11,8 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, trainers
 
 from kerasllm.errors import TokenizerError
+from kerasllm.tokenization.graph.byte_alphabet import ALPHABET
 from kerasllm.tokenization.graph.models import build_model
-from kerasllm.tokenization.graph.models.alphabet import ALPHABET
 from kerasllm.tokenization.graph.words import Words
 from kerasllm.tokenization.spec.models import parse_model
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from kerasllm.errors import TokenizerError
 from kerasllm.testing import byte_level_patterns
 from kerasllm.testing.strings import adversarial_strings
-from kerasllm.tokenization.graph.byte_alphabet import byte_alphabet
+from kerasllm.tokenization.graph.byte_alphabet import ALPHABET
 from kerasllm.tokenization.graph.characters import CUT, ROW_END, Characters
 from kerasllm.tokenization.graph.pre_tokenizers import build_pre_tokenizer
 from kerasllm.tokenization.library import run_pre_tokenizer
@@ -116,7 +116,7 @@ def words_of(specification, texts):
     characters = flat(texts)
     for stage in build_pre_tokenizer(pre_tokenizer):
         characters = stage(characters)
-    alphabet = [chr(code) for code in byte_alphabet()]
+    alphabet = list(ALPHABET)
     found, row, word = [], [], []
     for code, start, end in zip(*(values.numpy().tolist() for values in characters), strict=True):
         if code >= 0:

@@ -1,4 +1,4 @@
-"""Characters as the characters that stand for the bytes of their UTF-8, as `ByteLevel` writes them."""
+"""The byte alphabet of `ByteLevel`: a printable character for each byte."""
 
 from typing import Any
 
@@ -6,22 +6,40 @@ import tensorflow as tf
 
 from kerasllm.tokenization.graph.characters import Characters
 
-__all__ = ["ByteAlphabetStage", "byte_alphabet"]
+__all__ = ["ALPHABET", "ByteAlphabetStage", "to_bytes", "utf8_bytes_of_letters"]
 
 
-def byte_alphabet() -> list[int]:
-    """The code point that stands for each byte: itself where it can be seen, else one from U+0100 on."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return [byte if byte in visible else 0x100 + hidden.index(byte) for byte in range(256)]
+def _alphabet() -> str:
+    # Bytes that are printable in Latin-1 stand for themselves, the others for U+0100 and on in their order.
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return "".join(chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in range(256))
+
+
+ALPHABET = _alphabet()
+_BYTES = {letter: byte for byte, letter in enumerate(ALPHABET)}
+
+
+def to_bytes(token: str, *, byte_level: bool) -> bytes | None:
+    """The bytes of the text that a token stands for; `None` if it has letters that no byte has."""
+    if not byte_level:
+        return token.encode("utf-8")
+    if any(letter not in _BYTES for letter in token):
+        return None
+    return bytes(_BYTES[letter] for letter in token)
+
+
+def utf8_bytes_of_letters() -> list[int]:
+    """How many bytes the letter of each byte has in UTF-8."""
+    return [len(letter.encode("utf-8")) for letter in ALPHABET]
 
 
 class ByteAlphabetStage(tf.Module):
-    """Writes each character as those that stand for its bytes; each stands where the character stood."""
+    """Writes each character as those that stand for the bytes of its UTF-8; each stands where it stood."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._alphabet = tf.constant(byte_alphabet())
+        self._alphabet = tf.constant([ord(letter) for letter in ALPHABET])
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, characters: Characters) -> Characters:

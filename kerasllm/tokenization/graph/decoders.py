@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasllm.tokenization.graph.byte_alphabet import byte_alphabet
+from kerasllm.tokenization.graph.byte_alphabet import to_bytes
 from kerasllm.tokenization.spec import Specification
 from kerasllm.tokenization.spec.decoder_steps import (
     EndWords,
@@ -120,13 +120,9 @@ def _run_steps(decoder: Decoder, text: str, *, first: bool, last: bool) -> str:
     return text if first else decoder.separator + text
 
 
-_ALPHABET = {chr(code): byte for byte, code in enumerate(byte_alphabet())}
-
-
 def _of_alphabet(text: str) -> bytes:
-    if all(character in _ALPHABET for character in text):
-        return bytes(_ALPHABET[character] for character in text)
-    return text.encode("utf-8")
+    found = to_bytes(text, byte_level=True)
+    return text.encode("utf-8") if found is None else found
 
 
 def _of_byte_token(text: str) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 from tokenizers import models
 
-from kerasllm.tokenization.graph.models.alphabet import to_bytes
+from kerasllm.tokenization.graph.byte_alphabet import to_bytes
 from kerasllm.tokenization.graph.models.cuts import Cutter
 from kerasllm.tokenization.graph.models.lexicon import Lexicon, Pieces
 from kerasllm.tokenization.graph.models.merges import compile_merges

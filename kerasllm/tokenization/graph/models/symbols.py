@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.errors import TokenizerError
-from kerasllm.tokenization.graph.models.alphabet import ALPHABET, utf8_bytes_of_letters
+from kerasllm.tokenization.graph.byte_alphabet import ALPHABET, utf8_bytes_of_letters
 from kerasllm.tokenization.spec.component import refuse
 from kerasllm.tokenization.spec.models import BPE
 

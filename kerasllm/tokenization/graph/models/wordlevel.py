@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerasllm.tokenization.graph.models.alphabet import to_bytes
+from kerasllm.tokenization.graph.byte_alphabet import to_bytes
 from kerasllm.tokenization.graph.models.lexicon import static_table
 from kerasllm.tokenization.graph.tokens import Tokens
 from kerasllm.tokenization.graph.words import Words
