@@ -78,6 +78,11 @@ class DataConfig(Section):
         default=None,
         description="Tokens kept of each text; derived from the lengths in the training data when left out.",
     )
+    split_special_tokens: bool = Field(
+        default=False,
+        description="Whether special tokens that users wrote into a text, such as `[SEP]`, are read as text, "
+        "in training, in `predict` and on the server.",
+    )
     cleaning: list[CleaningStep] = Field(
         default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
     )

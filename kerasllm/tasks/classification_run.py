@@ -45,11 +45,13 @@ class EncodedRun:
 
     Attributes:
         config: Fully resolved.
+        tokenizer: What made the token ids.
         data: What the trainer reads.
         truncated_share: Share of the training texts that are cut.
     """
 
     config: RunConfig
+    tokenizer: Tokenizer
     data: TrainingData
     truncated_share: float
 
@@ -63,6 +65,8 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         preset: The checkpoint.
     """
     tokenizer, label_map = preset.tokenizer, prepared.label_map
+    if config.data.split_special_tokens:
+        tokenizer = tokenizer.with_settings(split_special_tokens=True)
     tokenizer.check_graph()  # what is trained on must be what the server will see
     encoded = _encode(tokenizer, prepared.train, None)
     lengths = np.fromiter(map(len, encoded[0]), dtype=np.int64)
@@ -95,7 +99,7 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
     )
-    return EncodedRun(config, data, facts["truncated_share"])
+    return EncodedRun(config, tokenizer, data, facts["truncated_share"])
 
 
 def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.ndarray | None:
@@ -228,7 +232,7 @@ def finished_classifier(
     labels = encoded.config.data.labels
     return TextClassifier(
         with_dtype_policy(model, "float32"),
-        preset.tokenizer,
+        encoded.tokenizer,
         label_map=prepared.label_map,
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,
         pair=prepared.train.has_pairs,

@@ -19,6 +19,7 @@ class GraphMethods:
 
     _specification: Specification
     _truncation_side: str
+    split_special_tokens: bool
 
     def __init__(self) -> None:
         self._graph: GraphTokenizer | None = None
@@ -37,7 +38,7 @@ class GraphMethods:
         pairs: Any = None,
         *,
         sequence_length: int | None = None,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> "tf.RaggedTensor":
         """`encode` as TensorFlow operations, for `tf.data` and SavedModels: the same ids.
 
@@ -58,9 +59,7 @@ class GraphMethods:
         Example:
         >>> dataset.map(lambda texts: tokenizer.graph_encode(texts, sequence_length=128))
         """
-        return self._graph_encode(
-            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens
-        ).ids
+        return self._graph_encode(texts, pairs, sequence_length, split_special_tokens).ids
 
     def graph_encode_with_segments(
         self,
@@ -68,11 +67,15 @@ class GraphMethods:
         pairs: Any = None,
         *,
         sequence_length: int | None = None,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> "tuple[tf.RaggedTensor, tf.RaggedTensor]":
         """Like `graph_encode`, with the segment (0 or 1) of every token as a second ragged tensor."""
         encoded = self._graph_encode(
-            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens, segments=True
+            texts,
+            pairs,
+            sequence_length=sequence_length,
+            split_special_tokens=split_special_tokens,
+            segments=True,
         )
         return encoded.ids, encoded.segments
 
@@ -82,11 +85,15 @@ class GraphMethods:
         pairs: Any = None,
         *,
         sequence_length: int | None = None,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> "tf.RaggedTensor":
         """`offsets` as TensorFlow operations: int32[batch, None, 2]; arguments as for `graph_encode`."""
         return self._graph_encode(
-            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens, offsets=True
+            texts,
+            pairs,
+            sequence_length=sequence_length,
+            split_special_tokens=split_special_tokens,
+            offsets=True,
         ).offsets
 
     def graph_batch(
@@ -97,7 +104,7 @@ class GraphMethods:
         sequence_length: int | None = None,
         fixed: bool = False,
         pad_to_multiple: int = 1,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> "dict[str, tf.Tensor]":
         """A padded batch as a model takes it, made by TensorFlow operations.
 
@@ -113,7 +120,7 @@ class GraphMethods:
                 `False`.
             pad_to_multiple: `s` is rounded up to a multiple of this, also beyond `sequence_length`. Defaults
                 to `1`.
-            split_special_tokens: As in `encode`. Defaults to `False`.
+            split_special_tokens: As in `encode`. Defaults to `None`.
 
         Returns:
             Token ids, filled up with `pad_id`; 1 for tokens and 0 for padding; segments, filled up with 0.
@@ -132,7 +139,11 @@ class GraphMethods:
                 "`sequence_length=128`."
             )
         encoded = self._graph_encode(
-            texts, pairs, sequence_length=sequence_length, keep_special=split_special_tokens, segments=True
+            texts,
+            pairs,
+            sequence_length=sequence_length,
+            split_special_tokens=split_special_tokens,
+            segments=True,
         )
         from kerasllm.tokenization.graph.batches import pad_batch
 
@@ -148,14 +159,23 @@ class GraphMethods:
         """
         return self.trackable.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
+    def _keeps_special(self, split_special_tokens: bool | None) -> bool:
+        return self.split_special_tokens if split_special_tokens is None else split_special_tokens
+
     def _graph_encode(
-        self, texts: Any, pairs: Any, *, sequence_length: int | None, **wanted: bool
+        self,
+        texts: Any,
+        pairs: Any,
+        sequence_length: int | None,
+        split_special_tokens: bool | None,
+        **wanted: bool,
     ) -> "Encoded":
         self._check_length(sequence_length, pair=pairs is not None)
         return self.trackable.encode(
             _string_vector(texts, "texts"),
             None if pairs is None else _string_vector(pairs, "pairs"),
             sequence_length=sequence_length,
+            keep_special=self._keeps_special(split_special_tokens),
             **wanted,
         )
 

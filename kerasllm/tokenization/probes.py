@@ -83,6 +83,7 @@ def _compare_complete(
         sequence_length=sequence_length,
         segments=True,
         offsets=True,
+        keep_special=tokenizer.split_special_tokens,
     )
     _compare("the ids of", texts, pairs, ids, _rows(found.ids))
     _compare("the segments of", texts, pairs, segments, _rows(found.segments))

@@ -28,8 +28,8 @@ class Tokenizer(GraphMethods):
 
     Args:
         specification: Text of a `tokenizer.json`; kept to the byte.
-        config: Settings of `tokenizer_config.json`, of which the padding token and the side on which texts
-            are cut (`truncation_side`) are read, and which `save` writes back. Defaults to `None`.
+        config: Settings of `tokenizer_config.json`, which `save` writes back. Read are the padding token, the
+            side on which texts are cut (`truncation_side`), and `split_special_tokens`. Defaults to `None`.
 
     Raises:
         TokenizerError: If it cannot be run exactly.
@@ -45,6 +45,7 @@ class Tokenizer(GraphMethods):
         self._config = dict(config or {})
         self._specification: Specification = parse_specification(specification)
         self._truncation_side = _truncation_side(self._config, self._specification.truncation_side)
+        self.split_special_tokens = _split_special_tokens(self._config)
         self._eager = EagerTokenizer(specification, truncation_side=self._truncation_side)
         self._check_added_ids()
         super().__init__()
@@ -72,6 +73,14 @@ class Tokenizer(GraphMethods):
         """Makes a tokenizer from the text of a `tokenizer.json`."""
         return cls(specification)
 
+    def with_settings(self, *, split_special_tokens: bool) -> "Tokenizer":
+        """The same tokenizer with another setting; `save` writes it to `tokenizer_config.json`.
+
+        Args:
+            split_special_tokens: Whether special tokens that stand in a text are text like any other.
+        """
+        return Tokenizer(self._json, {**self._config, "split_special_tokens": split_special_tokens})
+
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes `tokenizer.json`, byte for byte, and `tokenizer_config.json` where there was one.
 
@@ -89,7 +98,7 @@ class Tokenizer(GraphMethods):
         pairs: Sequence[str] | None = None,
         *,
         sequence_length: int | None = None,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> list[list[int]]:
         """Turns texts into token ids, special tokens included.
 
@@ -99,7 +108,8 @@ class Tokenizer(GraphMethods):
             sequence_length: Most tokens of a text (or pair), special tokens included; the longer text of a
                 pair is cut first. Defaults to `None`, no limit.
             split_special_tokens: Whether special tokens that stand in a text, such as `[SEP]` in data from
-                users, are text like any other. Defaults to `False`: they are the special tokens.
+                users, are text like any other. Defaults to `None`, the tokenizer's own setting, which is that
+                they are the special tokens unless `tokenizer_config.json` or `with_settings` says otherwise.
 
         Returns:
             Token ids of every text (or pair).
@@ -123,7 +133,7 @@ class Tokenizer(GraphMethods):
         pairs: Sequence[str] | None = None,
         *,
         sequence_length: int | None = None,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Like `encode`, with the segment (0 or 1) of every token as a second list."""
         encodings = self._encodings(
@@ -141,7 +151,7 @@ class Tokenizer(GraphMethods):
         pairs: Sequence[str] | None = None,
         *,
         sequence_length: int | None = None,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
     ) -> list[list[tuple[int, int]]]:
         """Where each token that `encode` returns stands in its text, as `Encoding.offsets`.
 
@@ -149,7 +159,7 @@ class Tokenizer(GraphMethods):
             texts: As in `encode`.
             pairs: As in `encode`; tokens of a second text have their place in that one. Defaults to `None`.
             sequence_length: As in `encode`. Defaults to `None`.
-            split_special_tokens: As in `encode`. Defaults to `False`.
+            split_special_tokens: As in `encode`. Defaults to `None`.
 
         Returns:
             For every token its first character and the one after its last; `(0, 0)` for special tokens that
@@ -174,7 +184,7 @@ class Tokenizer(GraphMethods):
         pairs: Sequence[str] | None,
         *,
         sequence_length: int | None,
-        split_special_tokens: bool,
+        split_special_tokens: bool | None,
         complete: bool = False,
     ) -> list[Any]:
         self._check_length(sequence_length, pair=pairs is not None)
@@ -183,7 +193,7 @@ class Tokenizer(GraphMethods):
             pairs,
             sequence_length=sequence_length,
             complete=complete,
-            keep_special=split_special_tokens,
+            keep_special=self._keeps_special(split_special_tokens),
         )
 
     def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
@@ -215,8 +225,10 @@ class Tokenizer(GraphMethods):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the `tokenizer.json`; equal for tokenizers that give equal ids."""
-        return hashlib.sha256(self._json.encode("utf-8")).hexdigest()
+        """SHA-256 of the `tokenizer.json` and of settings that are not usual: equal for equal ids."""
+        settings = ["split_special_tokens"] if self.split_special_tokens else []
+        settings += ["truncation_side=left"] if self._truncation_side == "left" else []
+        return hashlib.sha256("\n".join([self._json, *settings]).encode("utf-8")).hexdigest()
 
     @property
     def vocabulary_size(self) -> int:
@@ -268,6 +280,16 @@ class Tokenizer(GraphMethods):
                 f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} "
                 f"special tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
             )
+
+
+def _split_special_tokens(config: dict[str, Any]) -> bool:
+    value = config.get("split_special_tokens", False)
+    if not isinstance(value, bool):
+        raise TokenizerError(
+            f"`split_special_tokens` of the `tokenizer_config.json` is {value!r}, expected true or false. "
+            "Correct it there."
+        )
+    return value
 
 
 def _truncation_side(config: dict[str, Any], default: str) -> str:

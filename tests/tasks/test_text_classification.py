@@ -206,6 +206,30 @@ def test_a_classifier_held_in_mixed_precision_is_served_in_float32(preset, tmp_p
     assert [answer.label for answer in answers] == [one.label for one in classifier.predict(inputs("single"))]
 
 
+def test_special_tokens_in_texts_are_text_in_training_and_on_the_server(preset, tmp_path):
+    classifier = kerasllm.finetune(
+        preset,
+        tiny_reviews(40),
+        config={"data": {"split_special_tokens": True}},
+        epochs=1,
+        output_dir=tmp_path / "run",
+    )
+    texts = ["good [SEP] [CLS] bad", "[MASK]"]
+    separator = classifier.tokenizer.special_ids["[SEP]"]
+    usual = kerasllm.Preset.load(preset).tokenizer
+    for tokenizer in (classifier.tokenizer, kerasllm.load(tmp_path / "run").tokenizer):
+        assert tokenizer.encode(texts) == usual.encode(texts, split_special_tokens=True)
+        assert [row.count(separator) for row in tokenizer.encode(texts)] == [1, 1]
+        assert tokenizer.graph_encode(texts).to_list() == tokenizer.encode(texts)
+        assert tokenizer.fingerprint != usual.fingerprint
+    served = classifier.export(tmp_path / "models").predict(texts)
+    expected = classifier.predict(texts)
+    assert [answer.label for answer in served] == [answer.label for answer in expected]
+    np.testing.assert_allclose(
+        [answer.score for answer in served], [answer.score for answer in expected], atol=1e-6
+    )
+
+
 def test_keras_early_stopping_works_as_it_is(preset, tmp_path):
     stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=1, min_delta=10.0)
     classifier = kerasllm.finetune(
