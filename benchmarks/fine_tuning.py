@@ -256,8 +256,8 @@ def speed(contestants, encoded, config):
     for number in range(NUM_SLICES):
         part = batches[number * SLICE : (number + 1) * SLICE]
         for contestant in contestants:
-            # KerasHub is slow: a few batches of the slice tell its rate.
-            own = part[:2] if isinstance(contestant, KerasHub) else part
+            # KerasHub is slow: one batch of the slice tells its rate.
+            own = part[:1] if isinstance(contestant, KerasHub) else part
             rates[contestant.name].append(contestant.run(own))
             print(f"{contestant.name}: {rates[contestant.name][-1]:.1f} examples/s", flush=True)
     return {name: float(np.median(values)) for name, values in rates.items()}

@@ -167,7 +167,7 @@ def test_many_texts_are_the_library(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["llama3", "t5"])  # the others: `benchmarks/tokenizers exactness`
 def test_every_code_point_is_the_library(name):
     specification = made(name)
     module = Exported(Tokenizer.from_json(specification))
