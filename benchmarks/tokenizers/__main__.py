@@ -153,7 +153,7 @@ def main() -> None:
     )
     parser.add_argument("--no-code-points", dest="code_points", action="store_false")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.measure:
         print(json.dumps(measured(arguments)))
         return
