@@ -7,7 +7,7 @@ import tensorflow as tf
 from kerasllm.tokenization.characters import entry
 from kerasllm.tokenization.characters.table import CharacterTable
 from kerasllm.tokenization.graph.added_tokens import AddedTokenMatcher, Found
-from kerasllm.tokenization.graph.characters import CUT, FIRST_ADDED, ROW_END, Characters, decode_with_space
+from kerasllm.tokenization.graph.characters import FIRST_ADDED, ROW_END, Characters, decode_with_space
 from kerasllm.tokenization.spec.added_tokens import AddedToken
 
 __all__ = ["WordSplitter", "Words", "collect_words"]
@@ -44,26 +44,33 @@ def collect_words(characters: Characters, ids: Any, *, placeholder: int) -> Word
         placeholder: The character that stands for each added token.
     """
     codes = characters.codes
-    kept = tf.logical_and(tf.not_equal(codes, ROW_END), tf.not_equal(codes, CUT))
     added = codes <= FIRST_ADDED
+    kept = tf.logical_or(added, codes >= 0)
     barrier_before = tf.concat([[True], codes[:-1] < 0], axis=0)
     begins = tf.logical_and(kept, tf.logical_or(added, barrier_before))
-    places = tf.where(kept)[:, 0]
-    words = tf.cumsum(tf.cast(begins, tf.int64))
-    row_ends = tf.gather(words, tf.where(tf.equal(codes, ROW_END))[:, 0])
-    number = tf.cumsum(tf.cast(kept, tf.int64), exclusive=True)
-    added_places = tf.where(added)[:, 0]
-    result = characters.gather(places)
-    numbers = FIRST_ADDED - tf.gather(codes, added_places)
+    begin_places = tf.where(begins)[:, 0]
+    row_ends, added_places = tf.where(tf.equal(codes, ROW_END))[:, 0], tf.where(added)[:, 0]
+    is_barrier = tf.cast(tf.logical_not(kept), tf.int32)
+
+    def without_barriers(values: Any) -> Any:
+        return None if values is None else tf.dynamic_partition(values, is_barrier, 2)[0]
+
+    result = Characters(*map(without_barriers, characters))
+    splits = tf.where(without_barriers(begins))[:, 0]
     return Words(
         codes=tf.where(result.codes < 0, placeholder, result.codes),
-        splits=tf.concat([tf.boolean_mask(number, begins), tf.size(places, tf.int64)[None]], axis=0),
-        row_splits=tf.concat([[0], row_ends], axis=0),
-        added=tf.gather(words, added_places) - 1,
-        added_ids=tf.gather(ids, numbers),
+        splits=tf.concat([splits, tf.shape(result.codes, tf.int64)], axis=0),
+        row_splits=tf.concat([[0], _number_before(begin_places, row_ends)], axis=0),
+        added=_number_before(begin_places, added_places),
+        added_ids=tf.gather(ids, FIRST_ADDED - tf.gather(codes, added_places)),
         starts=result.starts,
         ends=result.ends,
     )
+
+
+def _number_before(sorted_places: Any, places: Any) -> Any:
+    """How many of `sorted_places` stand before each of `places`."""
+    return tf.searchsorted(sorted_places, places, out_type=tf.int64)
 
 
 class _Characters(NamedTuple):

@@ -52,8 +52,8 @@ class BPEModel(tf.Module):
 
     def _spell(self, strings: Any, spans: bool) -> Pieces:
         symbols = self._symbolizer(strings, spans=spans)
-        places = tf.range(tf.size(symbols.ids, tf.int64)) if spans else symbols.ids
-        ids, places = self._merger(symbols.ids, places)
+        places = [tf.range(tf.size(symbols.ids, tf.int64))] if spans else []
+        ids, *places = self._merger(symbols.ids, *places)
         is_barrier = tf.equal(ids, self._merger.barrier)
         barriers = tf.where(is_barrier)[1:-1, 0]
         splits = barriers - tf.range(1, tf.size(barriers, tf.int64) + 1)
@@ -61,9 +61,9 @@ class BPEModel(tf.Module):
         ids = tf.cast(tf.gather(ids, kept), tf.int32)
         if not spans:
             return Pieces(ids, splits)
-        first = tf.gather(symbols.first, tf.gather(places, kept))
+        first = tf.gather(symbols.first, tf.gather(places[0], kept))
         # A symbol ends where the next one, or a barrier, starts.
-        last = tf.gather(symbols.last, tf.gather(places, kept + 1) - 1)
+        last = tf.gather(symbols.last, tf.gather(places[0], kept + 1) - 1)
         return Pieces(ids, splits, first, last)
 
 

@@ -35,43 +35,47 @@ class Merger(tf.Module):
         self._pairs = static_table(tf.constant(keys, tf.int64), tf.constant(values, tf.int64), never)
         self._merged = tf.constant(table.merged, tf.int64)
 
-    def __call__(self, symbols: Any, places: Any) -> tuple[Any, Any]:
+    def __call__(self, symbols: Any, *places: Any) -> tuple[Any, ...]:
         """Merges until there is nothing to merge.
 
         Args:
             symbols: int64[n], token ids, with `barrier` twice in front and after each word.
-            places: int64[n], something to know each symbol by; a merged one keeps that of its left part.
+            *places: int64[n], if wanted: what to know each symbol by; a merged one keeps that of its left
+                part.
 
         Returns:
             The same after all merges.
         """
 
-        def turn(_: Any, symbols: Any, places: Any) -> tuple[Any, Any, Any]:
+        def turn(_: Any, symbols: Any, *places: Any) -> tuple[Any, ...]:
             values = self._pairs.lookup(symbols[:-1] * self._base + symbols[1:])
             ranks = tf.bitwise.right_shift(values, 2 * BITS)
             certain = _certain(values, ranks)
             chosen = tf.cond(
                 tf.reduce_any(certain), lambda: certain, lambda: self._stuck(symbols, ranks)[1:-1]
             )
-            return tf.reduce_any(chosen), *self._merge(symbols, places, ranks, chosen)
+            return tf.reduce_any(chosen), *self._merge((symbols, *places), ranks, chosen)
 
-        _, symbols, places = tf.while_loop(
+        any_length = [tf.TensorShape([None])] * (1 + len(places))
+        _, *merged = tf.while_loop(
             lambda more, *_: more,
             turn,
-            (tf.size(symbols) > 0, symbols, places),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([None])),
+            (tf.size(symbols) > 0, symbols, *places),
+            shape_invariants=(tf.TensorShape([]), *any_length),
         )
-        return symbols, places
+        return tuple(merged)
 
-    def _merge(self, symbols: Any, places: Any, ranks: Any, chosen: Any) -> tuple[Any, Any]:
+    def _merge(self, columns: tuple[Any, ...], ranks: Any, chosen: Any) -> list[Any]:
         """Merges the pairs `chosen`, bool[n - 3]: neither the first pair nor the last is ever merged."""
         merges = tf.minimum(tf.bitwise.bitwise_and(ranks[1:-1], NEVER), tf.size(self._merged, tf.int64) - 1)
+        symbols, *places = columns
         symbols = tf.concat(
             [symbols[:1], tf.where(chosen, tf.gather(self._merged, merges), symbols[1:-2]), symbols[-2:]],
             axis=0,
         )
-        kept = tf.where(tf.concat([[True, True], tf.logical_not(chosen), [True]], axis=0))[:, 0]
-        return tf.gather(symbols, kept), tf.gather(places, kept)
+        # The right parts are left out; this operation does so in less time than a gather.
+        is_gone = tf.concat([[0, 0], tf.cast(chosen, tf.int32), [0]], axis=0)
+        return [tf.dynamic_partition(column, is_gone, 2)[0] for column in (symbols, *places)]
 
     def _stuck(self, symbols: Any, ranks: Any) -> Any:
         """The pairs of the lowest rank of each word."""
