@@ -80,10 +80,10 @@ def exactness(names: list[str], arguments: argparse.Namespace) -> str:
 
 def speed(names: list[str], arguments: argparse.Namespace) -> str:
     """The section on speed: with one thread and with all."""
-    from inputs import fresh_batch, timed_inputs
+    from inputs import FRESH, timed_inputs
     from report import table
 
-    texts_of = {**timed_inputs(), "32 texts of 60 new words": fresh_batch(0)}
+    texts_of = {**timed_inputs(), **{input_name: batch(0) for input_name, batch in FRESH.items()}}
     bytes_of = {name: len("".join(texts).encode("utf-8")) for name, texts in texts_of.items()}
     table_rows = []
     for threads in sorted({1, os.cpu_count() or 1}):

@@ -71,8 +71,21 @@ def timed_inputs() -> dict[str, list[str]]:
     }
 
 
-def fresh_batch(seed: int) -> list[str]:
-    """32 texts of 60 words, of which every second was never seen before."""
+@functools.cache
+def _words() -> list[str]:
+    words = sorted(set(" ".join(reviews()).split()))
+    random.Random(0).shuffle(words)
+    return words
+
+
+def different_words(number: int) -> list[str]:
+    """32 texts of 60 words of reviews; no word comes again in them, nor with another `number` below 25."""
+    words = _words()[number * 1920 : (number + 1) * 1920]
+    return [" ".join(words[start : start + 60]) for start in range(0, 1920, 60)]
+
+
+def invented_words(seed: int) -> list[str]:
+    """32 texts of 60 words, of which every second is random letters."""
     generator = random.Random(seed)
     words = " ".join(reviews()[:500]).split()
 
@@ -83,6 +96,9 @@ def fresh_batch(seed: int) -> list[str]:
         return "".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=generator.randint(3, 10)))
 
     return [" ".join(word() for _ in range(60)) for _ in range(32)]
+
+
+FRESH = {"32 texts of 60 words, all new": different_words, "32 texts, random letters": invented_words}
 
 
 def reachable(name: str) -> bool:

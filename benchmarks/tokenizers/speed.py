@@ -6,11 +6,10 @@ import os
 import time
 
 import numpy as np
-from inputs import fresh_batch, timed_inputs, tokenizer_json
+from inputs import FRESH, timed_inputs, tokenizer_json
 
 ROUNDS = 7
 SECONDS_A_TURN = 0.25
-FRESH = "32 texts of 60 new words"
 
 
 def measure(name: str) -> dict[str, dict[str, float]]:
@@ -40,7 +39,8 @@ def measure(name: str) -> dict[str, dict[str, float]]:
             for contestant, run in contestants.items()
         }
         seconds[input_name] = in_turns(calls)
-    seconds[FRESH] = on_fresh_texts(contestants, tf)
+    for input_name, batch in FRESH.items():
+        seconds[input_name] = on_fresh_texts(contestants, batch, tf)
     return seconds
 
 
@@ -75,11 +75,11 @@ def in_turns(calls) -> dict[str, float]:
     return {contestant: float(np.median(values)) for contestant, values in times.items()}
 
 
-def on_fresh_texts(contestants, tf) -> dict[str, float]:
+def on_fresh_texts(contestants, batch, tf) -> dict[str, float]:
     """Medians on batches that nobody has seen before: the same ones for every contestant."""
     times: dict[str, list[float]] = {contestant: [] for contestant in contestants}
-    for seed in range(12):
-        texts = fresh_batch(seed)
+    for number in range(12):
+        texts = batch(number)
         tensor = tf.constant(texts)
         for contestant, run in contestants.items():
             start = time.perf_counter()

@@ -169,6 +169,11 @@ def test_a_directory_without_versions_is_refused(tmp_path, serve_directory):
         serve_directory(tmp_path / "empty").start()
 
 
+def test_the_folder_above_a_model_is_refused_with_the_models_in_it(toy, serve_directory):
+    with pytest.raises(ServingError, match=rf"There are versions in `{toy}`.*: name that folder"):
+        serve_directory(toy.parent).start()
+
+
 def test_what_is_no_version_is_ignored(toy, serve_directory):
     (toy / "2").write_text("a file")
     for name in ("-3", "v4", "99999999999999999999", "\u0665", ".tmp-6"):

@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from kerasllm.errors import ServingError
 from kerasllm.serving.server.model_config import ModelConfig
@@ -138,5 +140,12 @@ def _problem(model: ServedModel) -> str | None:
         )
     return (
         f"Model `{model.config.name}` has no version to serve in `{path}`: a version is a directory there "
-        "whose name is a number. Export one with `kerasllm export MODEL PATH`."
+        f"whose name is a number. {_nearby(path)}Export one with `kerasllm export MODEL PATH`."
     )
+
+
+def _nearby(path: str | os.PathLike[str]) -> str:
+    """Suggests a model one folder further down."""
+    versions = [found for found in Path(path).glob("*/*") if found.name.isdecimal() and found.is_dir()]
+    models = sorted({str(found.parent) for found in versions})
+    return f"There are versions in `{'`, `'.join(models[:3])}`: name that folder. " if models else ""

@@ -6,7 +6,7 @@ import numpy as np
 
 from kerasllm.tokenization.characters.scan import NUM_CODE_POINTS, PAGE
 
-__all__ = ["TwoStage"]
+__all__ = ["TwoStage", "share_pages"]
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,12 @@ class TwoStage:
     def of(values: np.ndarray) -> "TwoStage":
         """Stores int32[code points] in two stages."""
         by_page = values.reshape(NUM_CODE_POINTS // PAGE, PAGE)
-        rows, places = np.unique(by_page, axis=0, return_inverse=True)
-        return TwoStage((places.reshape(-1) * PAGE).astype(np.int32), rows.reshape(-1).astype(np.int32))
+        pages, rows = share_pages(by_page)
+        return TwoStage(pages, rows.reshape(-1).astype(np.int32))
+
+
+def share_pages(by_page: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keeps one of all pages that are alike: int32[pages], where each starts, and [different pages, 256]."""
+    numbers: dict[bytes, int] = {}
+    places = np.array([numbers.setdefault(page.tobytes(), len(numbers)) for page in by_page], np.int32)
+    return places * PAGE, by_page[np.unique(places, return_index=True)[1]]

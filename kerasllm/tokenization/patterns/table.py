@@ -7,6 +7,7 @@ import numpy as np
 
 from kerasllm.errors import TokenizerError
 from kerasllm.tokenization.characters.scan import NUM_CODE_POINTS, PAGE
+from kerasllm.tokenization.characters.two_stage import share_pages
 from kerasllm.tokenization.patterns.nodes import OneOf
 from kerasllm.tokenization.patterns.simplify import characters
 
@@ -46,8 +47,7 @@ def _of(sets: tuple[OneOf, ...]) -> BitTable:
     for index, one_of in enumerate(sets):
         bits |= characters(one_of).astype(np.int64) << index
     barrier = np.zeros([1, PAGE], np.int64)
-    rows, places = np.unique(np.concatenate([bits.reshape(-1, PAGE), barrier]), axis=0, return_inverse=True)
-    places = places.reshape(-1) * PAGE
+    places, rows = share_pages(np.concatenate([bits.reshape(-1, PAGE), barrier]))
     beyond = np.full((CODE_MASK + 1 - NUM_CODE_POINTS) // PAGE, places[-1])
     pages = np.concatenate([places[:-1], beyond]).astype(np.int32)
     return BitTable(pages, rows.reshape(-1).astype(np.int32 if len(sets) < 32 else np.int64))

@@ -39,6 +39,7 @@ class Parts(NamedTuple):
     leaves: Any
 
 
+@tf.function(autograph=False, reduce_retracing=True)  # eagerly, each turn would take a millisecond
 def best_way(lattice: Lattice, roots: Any, leaves: Any, bases: Any, *, long: bool = False) -> Any:
     """The tokens of the ways with the highest sum of scores.
 
