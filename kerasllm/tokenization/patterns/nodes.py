@@ -1,5 +1,6 @@
 """The trees that patterns are read into."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,37 +122,33 @@ class Pattern:
 
 def shortest(node: Node) -> int:
     """The least number of characters that a node matches."""
-    match node:
-        case OneOf():
-            return 1
-        case Text(text):
-            return len(text)
-        case Sequence(parts):
-            return sum(map(shortest, parts))
-        case Choice(options):
-            return min(map(shortest, options))
-        case Repeat(part, least):
-            return shortest(part) * least
-        case Atomic(part):
-            return shortest(part)
-        case _:
-            return 0
+    return int(_length(node, min, lambda repeat: repeat.least))
 
 
 def longest(node: Node) -> float:
     """The largest number of characters that a node matches; infinite where there is none."""
+    return _length(node, max, lambda repeat: float("inf") if repeat.most is None else repeat.most)
+
+
+def _length(
+    node: Node, of_options: Callable[[list[float]], float], times: Callable[[Repeat], float]
+) -> float:
+    def length(part: Node) -> float:
+        return _length(part, of_options, times)
+
     match node:
         case OneOf():
             return 1
         case Text(text):
             return len(text)
         case Sequence(parts):
-            return sum(map(longest, parts))
+            return sum(map(length, parts))
         case Choice(options):
-            return max(map(longest, options))
-        case Repeat(part, _, most):
-            return longest(part) * (float("inf") if most is None else most)
+            return of_options([length(option) for option in options])
+        case Repeat(part):
+            once = length(part)
+            return once and once * times(node)  # nothing, however often, is nothing
         case Atomic(part):
-            return longest(part)
+            return length(part)
         case _:
             return 0
