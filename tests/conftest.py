@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+import signal
 from pathlib import Path
 
 # Before TensorFlow is imported: quiet, no GPU, few threads (the machines that run tests have two cores).
@@ -11,6 +12,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config):
+    """A shell that starts tests in the background makes them ignore Ctrl-C, and all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
