@@ -15,6 +15,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 # At the end: a folder of this name stands in the parent, which must not hide the library.
@@ -57,15 +59,24 @@ def measured(arguments: argparse.Namespace) -> object:
         return speed.export(name, directory)
 
 
-def exactness(names: list[str], arguments: argparse.Namespace) -> str:
-    """The section on differences."""
-    from report import table
-
+def exactness(names: list[str], arguments: argparse.Namespace) -> Iterator[str]:
+    """The section on differences, again after each tokenizer: all of them take hours."""
     options = ["--strings", str(arguments.strings)]
     options += [] if arguments.code_points else ["--no-code-points"]
+    results = {}
+    with ThreadPoolExecutor(arguments.processes) as at_once:
+        running = {at_once.submit(run, "exactness", name, threads=1, options=options): name for name in names}
+        for done in as_completed(running):
+            results[running[done]] = done.result()
+            yield differences({name: results[name] for name in names if name in results})
+
+
+def differences(results: dict[str, dict]) -> str:
+    """The table of differences."""
+    from report import table
+
     table_rows, notes = [], []
-    for name in names:
-        result = run("exactness", name, threads=os.cpu_count() or 1, options=options)
+    for name, result in results.items():
         if "failed" in result:
             table_rows.append([name, "-", "-", "-", "-"])
             notes.append(result["failed"])
@@ -73,12 +84,11 @@ def exactness(names: list[str], arguments: argparse.Namespace) -> str:
         counts = [f"{result[what]:,}" for what in ("strings", "ids", "decoded", "offsets")]
         table_rows.append([name, *counts])
         notes += [f"{name}, {what}: `{example[:500]}`" for what, example in result["examples"].items()]
-        print(table_rows[-1], flush=True)
     header = ["tokenizer", "texts", "ids differ", "decoded text differs", "offsets differ"]
     return table(header, table_rows) + "".join(f"\n\n{note}" for note in notes)
 
 
-def speed(names: list[str], arguments: argparse.Namespace) -> str:
+def speed(names: list[str], arguments: argparse.Namespace) -> Iterator[str]:
     """The section on speed: with one thread and with all."""
     from inputs import FRESH, timed_inputs
     from report import table
@@ -104,10 +114,10 @@ def speed(names: list[str], arguments: argparse.Namespace) -> str:
                     table_rows.append(row)
                     print(row, flush=True)
     header = ["threads", "tokenizer", "input", "contestant", "p50 ms", "MB/s", "speed, tokenizers = 1"]
-    return table(header, table_rows)
+    yield table(header, table_rows)
 
 
-def memory(names: list[str], arguments: argparse.Namespace) -> str:
+def memory(names: list[str], arguments: argparse.Namespace) -> Iterator[str]:
     """The section on memory."""
     from report import table
 
@@ -118,10 +128,10 @@ def memory(names: list[str], arguments: argparse.Namespace) -> str:
             before, after = result["megabytes"]
             table_rows.append([name, f"{before:.0f}", f"{after:.0f}", f"{after / before - 1:+.2%}"])
             print(table_rows[-1], flush=True)
-    return table(["tokenizer", "MB after 1,000 distinct texts", "after 100,000", "growth"], table_rows)
+    yield table(["tokenizer", "MB after 1,000 distinct texts", "after 100,000", "growth"], table_rows)
 
 
-def export(names: list[str], arguments: argparse.Namespace) -> str:
+def export(names: list[str], arguments: argparse.Namespace) -> Iterator[str]:
     """The section on saving and loading."""
     from report import table
 
@@ -132,7 +142,7 @@ def export(names: list[str], arguments: argparse.Namespace) -> str:
             seconds = [f"{result[what]:.2f}" for what in ("make", "save", "load")]
             table_rows.append([name, *seconds, result["nodes"], f"{result['megabytes']:.1f}"])
             print(table_rows[-1], flush=True)
-    return table(["tokenizer", "s to make", "s to save", "s to load", "nodes", "MB"], table_rows)
+    yield table(["tokenizer", "s to make", "s to save", "s to load", "nodes", "MB"], table_rows)
 
 
 STEPS = {
@@ -151,6 +161,7 @@ def main() -> None:
     parser.add_argument(
         "--strings", type=int, default=1_000_000, help="texts a tokenizer, without code points"
     )
+    parser.add_argument("--processes", type=int, default=2, help="tokenizers compared at once")
     parser.add_argument("--no-code-points", dest="code_points", action="store_false")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_intermixed_args()
@@ -163,7 +174,8 @@ def main() -> None:
     for step, (title, section) in STEPS.items():
         if arguments.step in ("all", step):
             names = arguments.names or (all_names() if step == "exactness" else list(TIMED))
-            write_section(title, section([name for name in names if reachable(name)], arguments))
+            for text in section([name for name in names if reachable(name)], arguments):
+                write_section(title, text)
 
 
 if __name__ == "__main__":
