@@ -196,8 +196,8 @@ def _check_known(counts: Counter[str], names: Sequence[str], records: Records) -
         hint = f" To name numbers, map them, e.g. `labels={{{mapping}}}`."
     raise LabelError(
         f"`{records.source}` has labels that are not among {list(names)[:10]}: {listed}{more}.{hint} "
-        "Mend or map them with `labels={…}`, or leave such rows out with `other_labels='drop'` or "
-        "`-s data.other_labels=drop`."
+        "Mend them in the data; `finetune` can also map them with `labels={…}`, or leave such rows out with "
+        "`other_labels='drop'` (`-s data.other_labels=drop`)."
     )
 
 
