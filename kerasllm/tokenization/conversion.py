@@ -1,14 +1,15 @@
 """Vocabularies of older formats to a `tokenizer.json`, by transformers' own conversion."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 from kerasllm.errors import TokenizerError
 
-__all__ = ["convert_by_transformers", "find_convertible"]
+__all__ = ["SENTENCEPIECE_FILES", "convert_by_transformers", "find_convertible"]
 
-_SENTENCEPIECE_FILES = (
+SENTENCEPIECE_FILES = (
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "spm.model"),
 )
 _REMEDY = (
@@ -21,7 +22,7 @@ def find_convertible(directory: Path) -> tuple[str, ...]:
     """The files of a vocabulary that transformers converts, none if there is no such vocabulary."""
     if (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
         return ("vocab.json", "merges.txt")
-    return tuple(name for name in _SENTENCEPIECE_FILES if (directory / name).is_file())[:1]
+    return tuple(name for name in SENTENCEPIECE_FILES if (directory / name).is_file())[:1]
 
 
 def convert_by_transformers(directory: Path, files: tuple[str, ...], config: dict[str, Any]) -> str:
@@ -45,21 +46,41 @@ def convert_by_transformers(directory: Path, files: tuple[str, ...], config: dic
     if missing:
         raise TokenizerError(
             f"`{directory}` has {names} and no `tokenizer.json`; converting them needs the packages "
-            f"{packages}, of which {missing} are not installed. Run `pip install {' '.join(missing)}`, or: "
-            f"{_REMEDY}"
+            f"{packages}, of which {missing} are not installed. Run `pip install {' '.join(missing)}`. "
+            f"Or take another way. {_REMEDY}"
         )
     if "tokenizer_class" not in config and not (directory / "config.json").is_file():
         raise TokenizerError(
             f"`{directory}` has {names}, but nothing says how texts are cut before they are looked up: "
-            "expected `tokenizer_class` in `tokenizer_config.json`, or a `config.json` with the "
-            f"`model_type`. Add one of them, or: {_REMEDY}"
+            "expected `tokenizer_class` in `tokenizer_config.json` (or a `config.json` whose `model_type` "
+            "tells it). Add the class that the checkpoint was trained with, e.g. `LlamaTokenizer`. "
+            f"Or take another way. {_REMEDY}"
         )
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
-        return str(tokenizer.backend_tokenizer.to_str())
+        specification = str(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # many kinds, from several packages
         raise TokenizerError(
             f"transformers cannot convert {names} of `{directory}` to a `tokenizer.json`: {error}. {_REMEDY}"
         ) from error
+    if files[0] in SENTENCEPIECE_FILES:
+        _check_kind(directory / files[0], specification, str(type(tokenizer).__name__))
+    return specification
+
+
+def _check_kind(path: Path, specification: str, class_name: str) -> None:
+    """Refuses a conversion to another kind of model than the one that was trained."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    proto.ParseFromString(path.read_bytes())
+    trained = {1: "Unigram", 2: "BPE"}.get(proto.trainer_spec.model_type)
+    made = json.loads(specification)["model"]["type"]
+    if trained not in (None, made):
+        raise TokenizerError(
+            f"`{path}` was trained as {trained}, but transformers' `{class_name}` makes {made} of it, which "
+            "gives other ids than SentencePiece. Name the class that the checkpoint was trained with as "
+            "`tokenizer_class` in `tokenizer_config.json`."
+        )

@@ -1,5 +1,6 @@
 """Tokenization in Python: the `tokenizers` library running the checkpoint's own `tokenizer.json`."""
 
+import operator
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import tokenizers
 
 from kerasllm.errors import TokenizerError
 
-__all__ = ["EagerTokenizer", "explain_texts"]
+__all__ = ["EagerTokenizer", "as_texts", "check_pairs", "explain_texts"]
 
 
 class EagerTokenizer:
@@ -74,8 +75,14 @@ class EagerTokenizer:
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
         """Decodes token ids to texts, as `tokenizers` does."""
-        rows = [[int(token) for token in row] for row in ids]
-        return list(self.tokenizer.decode_batch(rows, skip_special_tokens=skip_special_tokens))
+        try:
+            rows = [[operator.index(token) for token in row] for row in ids]
+            return list(self.tokenizer.decode_batch(rows, skip_special_tokens=skip_special_tokens))
+        except (TypeError, OverflowError) as error:
+            raise TokenizerError(
+                f"expected token ids as a list of rows of whole numbers from 0 on, such as "
+                f"`[[101, 102]]`, but: {error}. One row alone goes into a list: `decode([ids])`."
+            ) from error
 
     def _set(self, sequence_length: int | None, keep_special: bool) -> None:
         if keep_special != self._keep_special:
@@ -91,19 +98,43 @@ class EagerTokenizer:
 
 
 def _inputs(texts: Sequence[str], pairs: Sequence[str] | None) -> list[Any]:
+    first = as_texts(texts, "texts")
+    if pairs is None:
+        return first
+    second = as_texts(pairs, "pairs")
+    check_pairs(len(first), len(second))
+    return list(zip(first, second, strict=True))
+
+
+def as_texts(texts: Any, name: str) -> list[str]:
+    """The texts as a list of strings.
+
+    Raises:
+        TokenizerError: If they are something else.
+    """
     if isinstance(texts, str | bytes):
         raise TokenizerError(
-            f"expected a list of texts, but got one {type(texts).__name__}. "
+            f"`{name}`: expected a list of texts, but got one {type(texts).__name__}. "
             "Put it in a list: `encode([text])`."
         )
-    if pairs is None:
-        return list(texts)
-    if len(texts) != len(pairs):
+    try:
+        found = list(texts)
+    except TypeError as error:
         raise TokenizerError(
-            f"`pairs` must hold one text for every text, but there are {len(texts)} texts and "
-            f"{len(pairs)} pairs. Give lists of the same length."
+            f"`{name}`: expected a list of texts, but got {texts!r:.100}. Give e.g. `[text]`."
+        ) from error
+    if not all(isinstance(text, str) for text in found):
+        explain_texts(found, name)
+    return found
+
+
+def check_pairs(num_texts: int, num_pairs: int) -> None:
+    """Raises a `TokenizerError` if the numbers differ."""
+    if num_texts != num_pairs:
+        raise TokenizerError(
+            f"`pairs` must hold one text for every text, but there are {num_texts} texts and "
+            f"{num_pairs} pairs. Give lists of the same length."
         )
-    return list(zip(texts, pairs, strict=True))
 
 
 def explain_texts(texts: Sequence[str], name: str) -> None:
@@ -111,8 +142,9 @@ def explain_texts(texts: Sequence[str], name: str) -> None:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TokenizerError(
-                f"`{name}[{index}]` is a {type(text).__name__}, expected a string. "
-                "Drop rows without text, or turn their values into strings."
+                f"`{name}[{index}]` is of the type {type(text).__name__}, expected a string. "
+                "Drop rows without text, or turn their values into strings; the second texts of pairs are "
+                "given as `pairs`."
             )
         try:
             text.encode("utf-8")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.errors import TokenizerError
-from kerasllm.tokenization.eager import explain_texts
+from kerasllm.tokenization.eager import as_texts, check_pairs, explain_texts
 from kerasllm.tokenization.spec import Specification
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ class GraphMethods:
     ) -> "tf.RaggedTensor":
         """`encode` as TensorFlow operations, for `tf.data` and SavedModels: the same ids.
 
-        Bytes that are not UTF-8 are read as U+FFFD. Attach `trackable` to the object that is exported.
+        Bytes that are not UTF-8 are read as U+FFFD. Attach `trackable` to the object that is exported. What
+        loads a SavedModel with a WordPiece tokenizer must import `tensorflow_text`; servers have it.
 
         Args:
-            texts: string[batch], or a list of strings.
+            texts: string[batch] as a tensor, or a list or an array of strings.
             pairs: string[batch], the second text of every pair. Defaults to `None`.
             sequence_length: As in `encode`.
             split_special_tokens: As in `encode`.
@@ -58,6 +59,13 @@ class GraphMethods:
 
         Example:
         >>> dataset.map(lambda texts: tokenizer.graph_encode(texts, sequence_length=128))
+        >>> module = tf.Module()
+        >>> module.tokenizer = tokenizer.trackable
+        >>> module.encode = tf.function(
+        ...     lambda texts: {"ids": tokenizer.graph_encode(texts).to_tensor()},
+        ...     input_signature=[tf.TensorSpec([None], tf.string)],
+        ... )
+        >>> tf.saved_model.save(module, "tokenizer/1", signatures=module.encode)
         """
         return self._graph_encode(texts, pairs, sequence_length, split_special_tokens).ids
 
@@ -106,7 +114,7 @@ class GraphMethods:
         pad_to_multiple: int = 1,
         split_special_tokens: bool | None = None,
     ) -> "dict[str, tf.Tensor]":
-        """A padded batch as a model takes it, made by TensorFlow operations.
+        """A padded batch as a model takes it, made by TensorFlow operations; padding stands at the end.
 
         ```
         # Output: {"token_ids": int32[b, s], "padding_mask": int32[b, s], "segment_ids": int32[b, s]}
@@ -133,6 +141,7 @@ class GraphMethods:
         >>> tokenizer.graph_batch(["Great film."], sequence_length=128)["token_ids"].numpy()
         array([[ 101, 2307, 2143, 1012,  102]], dtype=int32)
         """
+        _check_positive("pad_to_multiple", pad_to_multiple)
         if fixed and sequence_length is None:
             raise TokenizerError(
                 "`fixed=True` needs a length, but `sequence_length` is None. Give one, e.g. "
@@ -152,15 +161,28 @@ class GraphMethods:
             encoded.ids, encoded.segments, pad_id=self.pad_id, width=width, multiple=pad_to_multiple
         )
 
-    def graph_decode(self, token_ids: "tf.RaggedTensor", skip_special_tokens: bool = True) -> Any:
+    def graph_decode(self, token_ids: Any, skip_special_tokens: bool = True) -> Any:
         """`decode` as TensorFlow operations: texts string[batch] of token ids [batch, None].
 
         Ids that are no token are left out, as the `tokenizers` library does.
+
+        Args:
+            token_ids: A ragged or dense tensor, an array, or a list of rows.
+            skip_special_tokens: As in `decode`. Defaults to `True`.
+
+        Raises:
+            TokenizerError: If they are no rows of whole numbers.
         """
-        return self.trackable.decode(token_ids, skip_special_tokens=skip_special_tokens)
+        return self.trackable.decode(_ragged_ids(token_ids), skip_special_tokens=skip_special_tokens)
 
     def _keeps_special(self, split_special_tokens: bool | None) -> bool:
-        return self.split_special_tokens if split_special_tokens is None else split_special_tokens
+        if split_special_tokens is None:
+            return self.split_special_tokens
+        if not isinstance(split_special_tokens, bool):
+            raise TokenizerError(
+                f"`split_special_tokens` is {split_special_tokens!r}, expected True, False or None."
+            )
+        return split_special_tokens
 
     def _graph_encode(
         self,
@@ -171,9 +193,13 @@ class GraphMethods:
         **wanted: bool,
     ) -> "Encoded":
         self._check_length(sequence_length, pair=pairs is not None)
+        first = _string_vector(texts, "texts")
+        second = None if pairs is None else _string_vector(pairs, "pairs")
+        if second is not None and None not in (first.shape[0], second.shape[0]):
+            check_pairs(first.shape[0], second.shape[0])
         return self.trackable.encode(
-            _string_vector(texts, "texts"),
-            None if pairs is None else _string_vector(pairs, "pairs"),
+            first,
+            second,
             sequence_length=sequence_length,
             keep_special=self._keeps_special(split_special_tokens),
             **wanted,
@@ -192,8 +218,9 @@ class GraphMethods:
 def _string_vector(texts: Any, name: str) -> Any:
     import tensorflow as tf
 
-    if isinstance(texts, list | tuple):
-        explain_texts(texts, name)
+    if not tf.is_tensor(texts):
+        texts = as_texts(texts, name)
+        explain_texts(texts, name)  # also lone surrogates
         texts = tf.constant(texts, tf.string, shape=[len(texts)])
     if texts.dtype != tf.string or texts.shape.rank != 1:
         raise TokenizerError(
@@ -201,3 +228,24 @@ def _string_vector(texts: Any, name: str) -> Any:
             "shape (batch,). Flatten other shapes first, e.g. `tf.reshape(texts, [-1])`."
         )
     return texts
+
+
+def _ragged_ids(token_ids: Any) -> "tf.RaggedTensor":
+    import tensorflow as tf
+
+    if isinstance(token_ids, tf.RaggedTensor):
+        return token_ids
+    try:
+        if tf.is_tensor(token_ids) or hasattr(token_ids, "dtype"):
+            return tf.RaggedTensor.from_tensor(tf.cast(token_ids, tf.int32))
+        return tf.ragged.constant(token_ids, tf.int32, ragged_rank=1, row_splits_dtype=tf.int64)
+    except (TypeError, ValueError) as error:
+        raise TokenizerError(
+            f"expected token ids of shape (batch, None), such as `[[101, 102]]`, but: {error}. One row alone "
+            "goes into a list: `graph_decode([ids])`."
+        ) from error
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TokenizerError(f"`{name}` is {value!r}, expected a whole number from 1 on.")

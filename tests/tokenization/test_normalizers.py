@@ -276,6 +276,8 @@ def test_charsmaps_are_read():
     [
         (kind("ByteLevel"), r"normalizer `ByteLevel` has no exact.*`BertNormalizer`, `Lowercase`, `NFC`"),
         (kind("Prepend", prepend=""), r"normalizer `Prepend` with `prepend` = ``.*one or more"),
+        (replace(r"(a)\1", "x", "Regex"), r"the regular expression"),
+        (replace("(a", "x", "Regex"), r"the regular expression"),
         (replace("", "x"), r"normalizer `Replace` with `pattern` = `\{'String': ''\}`"),
         (kind("NFC", form="x"), r"normalizer `NFC` has the parameters \['form'\]"),
         (sequence(kind("NFC"), kind("Odd")), r"normalizer `Odd` has no exact"),

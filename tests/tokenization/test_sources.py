@@ -80,7 +80,12 @@ def test_a_tokenizer_json_wins(directory, as_json):
         ),
         ("added_tokens.json", "{}", r"comes with `added_tokens.json`"),
         ("tokenizer_config.json", '{"sep_token": "</s>"}', r"lacks the special tokens \['</s>'\]"),
-        ("tokenizer_config.json", '{"truncation_side": "left"}', r"`truncation_side: left`.*Set it to"),
+        ("tokenizer_config.json", '{"tokenizer_class": "MPNetTokenizer"}', r"`tokenizer_class` 'MPNetTok"),
+        (
+            "special_tokens_map.json",
+            '{"additional_special_tokens": ["hello"]}',
+            r"comes with `special_tokens_map.json` with `additional_special_tokens`",
+        ),
         ("tokenizer_config.json", "{,", r"`.*tokenizer_config.json` is not JSON at line 1"),
         ("tokenizer_config.json", "[]", r"holds a list, expected a JSON object"),
         ("tokenizer.json", b"{\xff", r"tokenizer.json` is not UTF-8 at byte 1"),
@@ -91,6 +96,53 @@ def test_what_cannot_be_read_exactly_is_refused(directory, name, content, messag
     (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(TokenizerError, match=message):
         Tokenizer.load(directory)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer_config.json"])
+def test_one_file_of_several_is_refused_with_its_directory(directory, name):
+    (directory / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(TokenizerError, match=rf"{name}` alone is no tokenizer.*Give the directory"):
+        Tokenizer.load(directory / name)
+
+
+def test_texts_may_be_cut_on_the_left(directory, as_json):
+    (directory / "tokenizer_config.json").write_text('{"truncation_side": "left"}')
+    tokenizer = Tokenizer.load(directory)
+    [whole], [cut] = tokenizer.encode(["hello world"]), tokenizer.encode(["hello world"], sequence_length=3)
+    assert cut == [whole[0], *whole[-2:]]
+    tokenizer.save(directory / "copy")
+    assert Tokenizer.load(directory / "copy").fingerprint == tokenizer.fingerprint
+
+
+def test_a_config_that_contradicts_the_tokenizer_is_said(directory, as_json, caplog):
+    (directory / "tokenizer.json").write_text(as_json, encoding="utf-8")
+    lowercase = json.loads(as_json)["normalizer"]["lowercase"]
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
+    Tokenizer.load(directory)
+    assert not caplog.records
+    (directory / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": not lowercase}))
+    Tokenizer.load(directory)
+    assert "The `tokenizer.json` is used" in caplog.text
+
+
+def test_a_message_names_the_file(tmp_path):
+    (tmp_path / "tokenizer.json").write_text('{"version"')
+    with pytest.raises(TokenizerError, match=rf"`{tmp_path}`: the `tokenizer.json` is not JSON at line 1"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(("given", "shown"), [(None, "None"), (5, "5"), ('{"version": "1.0"}', "version")])
+def test_what_is_no_handle_is_refused(given, shown):
+    with pytest.raises(TokenizerError, match=rf"got .*{shown}.*goes to `Tokenizer.from_json`"):
+        Tokenizer.load(given)
+
+
+def test_a_conversion_to_another_kind_of_model_is_refused(tmp_path):
+    pytest.importorskip("transformers")
+    (tmp_path / "spiece.model").write_bytes(sentencepiece_file("bpe"))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    with pytest.raises(TokenizerError, match=r"trained as BPE, but .*`T5Tokenizer` makes Unigram of it"):
+        Tokenizer.load(tmp_path)
 
 
 def test_a_directory_without_tokenizer_lists_what_is_there(tmp_path):
@@ -167,7 +219,7 @@ def test_a_conversion_needs_transformers(tmp_path, monkeypatch):
     (tmp_path / "vocab.json").unlink()
     (tmp_path / "tokenizer.model").write_bytes(b"")
     with pytest.raises(
-        TokenizerError, match=r"Run `pip install transformers sentencepiece`, or: Load it where"
+        TokenizerError, match=r"Run `pip install transformers sentencepiece`\. Or take another way\. Load it"
     ):
         read_source(tmp_path)
 

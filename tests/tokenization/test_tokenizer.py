@@ -1,12 +1,16 @@
 """What users do with a tokenizer, eagerly."""
 
+import copy
 import hashlib
 import json
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasllm.errors import TokenizerError
 from kerasllm.tokenization import Tokenizer
@@ -109,15 +113,90 @@ def test_lone_surrogates_are_refused_with_their_place(tokenizer):
     ("texts", "pairs", "message"),
     [
         ("a text", None, r"got one str\. Put it in a list: `encode\(\[text\]\)`"),
-        (["a", None], None, r"`texts\[1\]` is a NoneType, expected a string"),
-        (["a", 3.5], None, r"`texts\[1\]` is a float, expected a string"),
-        (["a"], [b"b"], r"`pairs\[0\]` is a bytes, expected a string"),
+        (["a", None], None, r"`texts\[1\]` is of the type NoneType, expected a string"),
+        (["a", 3.5], None, r"`texts\[1\]` is of the type float, expected a string"),
+        (["a"], [b"b"], r"`pairs\[0\]` is of the type bytes, expected a string"),
+        (["a"], "b", r"`pairs`: expected a list of texts, but got one str"),
+        ([("a", "b")], None, r"`texts\[0\]` is of the type tuple.*given as `pairs`"),
+        (None, None, r"expected a list of texts, but got None"),
+        (5, None, r"expected a list of texts, but got 5"),
         (["a", "b"], ["c"], r"there are 2 texts and 1 pairs\. Give lists of the same length"),
     ],
 )
 def test_what_is_no_text_is_refused(tokenizer, texts, pairs, message):
     with pytest.raises(TokenizerError, match=message):
         tokenizer.encode(texts, pairs)
+    with pytest.raises(TokenizerError, match=message):
+        tokenizer.graph_encode(texts, pairs)
+
+
+@pytest.mark.parametrize("ids", [[101, 102], [[1.5]], [["a"]], 5, None])
+def test_what_are_no_rows_of_ids_is_refused(tokenizer, ids):
+    with pytest.raises(TokenizerError, match=r"expected token ids .*such as `\[\[101, 102\]\]`"):
+        tokenizer.decode(ids)
+    with pytest.raises(TokenizerError, match=r"expected token ids .*such as `\[\[101, 102\]\]`"):
+        tokenizer.graph_decode(ids)
+
+
+@pytest.mark.parametrize("ids", [[[-1]], [[2**40]]])
+def test_ids_out_of_any_range_are_refused(tokenizer, ids):
+    with pytest.raises(TokenizerError, match=r"whole numbers from 0 on"):
+        tokenizer.decode(ids)
+
+
+def test_arrays_and_tensors_are_taken(tokenizer):
+    texts, ids = ["great film", "a film"], tokenizer.encode(["great film", "a film"])
+    assert tokenizer.encode(np.array(texts)) == ids
+    assert tokenizer.graph_encode(np.array(texts)).to_list() == ids
+    same_length = [row[:4] for row in ids]
+    expected = tokenizer.decode(same_length)
+    for rows in (
+        same_length,
+        np.array(same_length),
+        tf.constant(same_length),
+        tf.ragged.constant(same_length),
+    ):
+        assert [text.decode() for text in tokenizer.graph_decode(rows).numpy()] == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("encode", {"sequence_length": 2.5}, r"`sequence_length` is 2.5, expected a whole number"),
+        ("graph_encode", {"sequence_length": True}, r"`sequence_length` is True, expected a whole number"),
+        ("graph_batch", {"pad_to_multiple": 0}, r"`pad_to_multiple` is 0, expected a whole number from 1"),
+        ("encode", {"split_special_tokens": "yes"}, r"`split_special_tokens` is 'yes', expected True"),
+    ],
+)
+def test_options_of_other_types_are_refused(tokenizer, method, options, message):
+    with pytest.raises(TokenizerError, match=message):
+        getattr(tokenizer, method)(["great film"], **options)
+
+
+def test_copies_are_the_same_tokenizer(tokenizer):
+    tokenizer = tokenizer.with_settings(split_special_tokens=True)
+    for copied in (pickle.loads(pickle.dumps(tokenizer)), copy.deepcopy(tokenizer)):
+        assert copied.fingerprint == tokenizer.fingerprint
+        assert copied.encode(["[SEP] film"]) == tokenizer.encode(["[SEP] film"])
+    assert repr(tokenizer) == f"Tokenizer(WordPiece, vocabulary_size={tokenizer.vocabulary_size})"
+
+
+def test_tokens_and_ids(tokenizer):
+    assert tokenizer.id_to_token(tokenizer.token_to_id("film")) == "film"
+    assert tokenizer.token_to_id("no such token") is None
+    assert tokenizer.id_to_token(10**6) is None
+
+
+def test_saving_leaves_nothing_of_another_tokenizer(tokenizer, tmp_path):
+    tokenizer.with_settings(split_special_tokens=True).save(tmp_path)
+    plain = Tokenizer.from_json(tokenizer.json)
+    plain.save(tmp_path)
+    assert Tokenizer.load(tmp_path).fingerprint == plain.fingerprint
+
+
+def test_a_padding_token_that_is_not_there_is_refused(tokenizer):
+    with pytest.raises(TokenizerError, match=r"the padding token '<zz>' .*is not in the vocabulary"):
+        _ = Tokenizer(tokenizer.json, {"pad_token": "<zz>"}).pad_id
 
 
 def test_a_length_without_room_is_refused(tokenizer):

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kerasllm.tokenization.patterns import parse_pattern
 from kerasllm.tokenization.spec.component import Component, refuse
 
 __all__ = ["NormalizerStep", "parse_normalizer"]
@@ -135,6 +136,8 @@ def _replace_steps(component: Component) -> list[NormalizerStep]:
     [(form, text)] = pattern.items() if len(pattern) == 1 else [("", "")]
     if form not in ("String", "Regex") or not isinstance(text, str) or not text:
         raise refuse("normalizer `Replace` with `pattern` =", pattern, ["String", "Regex, not empty"])
+    if form == "Regex":
+        parse_pattern(text)  # refuses what cannot be matched exactly
     # One character for another (or for several, or for none) is done to each character by itself.
     kind: Kind = "each" if form == "String" and len(text) == 1 else "replace"
     return [_step(kind, {"type": "Replace", "pattern": {form: text}, "content": content})]

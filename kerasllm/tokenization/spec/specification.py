@@ -87,7 +87,10 @@ def parse_specification(text: str) -> Specification:
         raise refuse(
             f"model `WordPiece` with `continuing_subword_prefix` = {model.prefix!r} and the pre-tokenizer",
             specification.pre_tokenizer.specification,
-            ["BertPreTokenizer", "others that cut the prefix into several words"],
+            [
+                f"those that cut {model.prefix!r} into several words: BertPreTokenizer",
+                "a Sequence with Punctuation",
+            ],
         )
     return specification
 
