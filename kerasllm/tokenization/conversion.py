@@ -25,7 +25,9 @@ def find_convertible(directory: Path) -> tuple[str, ...]:
     return tuple(name for name in SENTENCEPIECE_FILES if (directory / name).is_file())[:1]
 
 
-def convert_by_transformers(directory: Path, files: tuple[str, ...], config: dict[str, Any]) -> str:
+def convert_by_transformers(
+    directory: Path, files: tuple[str, ...], config: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """Makes the `tokenizer.json` that `transformers.AutoTokenizer` makes of a directory.
 
     Args:
@@ -34,7 +36,8 @@ def convert_by_transformers(directory: Path, files: tuple[str, ...], config: dic
         config: Settings of its `tokenizer_config.json`.
 
     Returns:
-        The text of the `tokenizer.json`.
+        The text of the `tokenizer.json`, and the settings with the padding token that the class has where
+        they name none.
 
     Raises:
         TokenizerError: If a package that this needs is missing, nothing says which tokenizer it is, or
@@ -67,7 +70,7 @@ def convert_by_transformers(directory: Path, files: tuple[str, ...], config: dic
         ) from error
     if files[0] in SENTENCEPIECE_FILES:
         _check_kind(directory / files[0], specification, str(type(tokenizer).__name__))
-    return specification
+    return specification, {"pad_token": tokenizer.pad_token, **config} if tokenizer.pad_token else config
 
 
 def _check_kind(path: Path, specification: str, class_name: str) -> None:

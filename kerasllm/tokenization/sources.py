@@ -69,7 +69,7 @@ def read_source(path: Path) -> tuple[str, dict[str, Any]]:
         _warn_of_contradictions(json_path, text, config)
         return text, config
     if path.is_dir() and (files := find_convertible(directory)):
-        return convert_by_transformers(directory, files, config), config
+        return convert_by_transformers(directory, files, config)
     vocabulary = directory / "vocab.txt"
     if not vocabulary.is_file():
         found = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []

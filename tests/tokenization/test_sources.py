@@ -195,7 +195,10 @@ def test_other_vocabularies_are_converted_by_transformers(tmp_path, name):
     text, config = read_source(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert json.loads(text) == json.loads(theirs.backend_tokenizer.to_str())
-    assert config == json.loads(files_of(name).get("tokenizer_config.json", "{}"))
+    given = json.loads(files_of(name).get("tokenizer_config.json", "{}"))
+    assert config == given | ({"pad_token": theirs.pad_token} if theirs.pad_token else {})
+    if theirs.pad_token:
+        assert Tokenizer.load(tmp_path).pad_id == theirs.pad_token_id
     assert read_source(tmp_path)[0] == text
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     assert read_source(tmp_path)[0] == text
