@@ -65,7 +65,7 @@ PREPARED = [
         "other labels",
         {"labels": ["pos", "neg"]},
         csv(*BALANCED, "a,Neg", "b,Neg"),
-        r"labels that are not among \['pos', 'neg'\]: 'Neg' \(2 rows, e.g. reviews.csv line 22\). Did you mean 'neg'\?.*`other_labels='drop'` or `-s data.other_labels=drop`",
+        r"labels that are not among \['pos', 'neg'\]: 'Neg' \(2 rows, e.g. reviews.csv line 22\). Did you mean 'neg'\?.*`other_labels='drop'` \(`-s data.other_labels=drop`\)",
     ),
     (
         "numbers for names",
