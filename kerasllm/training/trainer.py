@@ -13,6 +13,7 @@ from kerasllm.data.pipeline import EncodedTexts, evaluation_batches, num_batches
 from kerasllm.errors import TrainingError
 from kerasllm.training.callbacks import EpochCheckpoint, FiniteLoss
 from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.interrupts import StopBetweenBatches
 from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.losses import classification_loss
 from kerasllm.training.optimizers import build_optimizer
@@ -149,6 +150,7 @@ def _fit(
 ) -> None:
     steps_per_epoch = num_batches_of(data.train, config.batch_size)
     bar = progress(num_epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+    interrupts = StopBetweenBatches()
     ours = [
         FiniteLoss(),
         bar,
@@ -163,16 +165,17 @@ def _fit(
     if config.patience is not None and state.epoch and state.epochs_since_best >= config.patience:
         return
     try:
-        model.fit(
-            batches,
-            epochs=config.epochs,
-            initial_epoch=state.epoch,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,  # the batches come in the order of the seed
-            validation_data=validation,
-            callbacks=[*ours, *callbacks],
-            verbose=0,
-        )
+        with interrupts.listening():
+            model.fit(
+                batches,
+                epochs=config.epochs,
+                initial_epoch=state.epoch,
+                steps_per_epoch=steps_per_epoch,
+                shuffle=False,  # the batches come in the order of the seed
+                validation_data=validation,
+                callbacks=[*ours, *callbacks, interrupts],
+                verbose=0,
+            )
     except tf.errors.ResourceExhaustedError as error:
         longest = int(data.train.lengths.max())
         raise TrainingError(
