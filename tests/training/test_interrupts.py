@@ -63,12 +63,14 @@ def test_a_key_press_after_the_last_batch_is_not_lost():
 
 
 def test_a_second_key_press_stops_at_once():
-    with StopBetweenBatches().listening():
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        pressed_once_more = True
-    assert pressed_once_more
+    with pytest.raises(KeyboardInterrupt), StopBetweenBatches().listening():
+        press_twice()
+
+
+def press_twice():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+    raise AssertionError("not stopped")
 
 
 def test_the_handler_of_a_user_and_other_threads_are_left_alone(model):
