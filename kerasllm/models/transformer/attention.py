@@ -1,0 +1,120 @@
+"""Multi-head attention (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762), with what families add to it."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.normalization import Normalization
+from kerasllm.models.transformer.rotary import rotate
+from kerasllm.models.transformer.settings import StackSettings, from_dict, to_dict
+
+__all__ = ["Attention"]
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class Attention(keras.layers.Layer):
+    """Queries of some tokens, keys and values of the same or of others.
+
+    Args:
+        settings: `StackSettings`, or `to_dict` of it.
+        layer: Number of the layer in its stack. Defaults to `0`.
+
+    Call arguments:
+        inputs: Token vectors that ask, `(batch, sequence, dim)`.
+        bias: Added to the scores, float32 that broadcasts to `(batch, heads, sequence, others)`.
+        rotary: Cosines and sines of the positions. Defaults to `None`, no rotary positions.
+        memory: Token vectors that are seen, `(batch, others, dim)`. Defaults to `None`, `inputs`.
+    """
+
+    def __init__(self, settings, layer=0, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(settings, StackSettings):
+            settings = from_dict(settings, StackSettings)
+        self.settings = settings
+        self.layer = layer
+        self.scale = settings.attention_scale / (layer + 1 if settings.scale_by_layer else 1)
+        wide, narrow = settings.num_heads * settings.head_dim, settings.num_key_value_heads * settings.head_dim
+        bias = settings.query_key_value_bias
+        self.query = Dense(wide, use_bias=bias, dtype=self.dtype_policy, name="query")
+        self.key = Dense(narrow, use_bias=bias, dtype=self.dtype_policy, name="key")
+        self.value = Dense(narrow, use_bias=bias, dtype=self.dtype_policy, name="value")
+        self.output_dense = Dense(
+            settings.hidden_dim, use_bias=settings.output_bias, dtype=self.dtype_policy, name="output"
+        )
+        self.query_norm = self.key_norm = None
+        if settings.query_key_norm:
+            self.query_norm, self.key_norm = self._norm("query_norm"), self._norm("key_norm")
+        self.dropout = keras.layers.Dropout(settings.attention_dropout, dtype=self.dtype_policy)
+
+    def build(self, *shapes, **named_shapes):
+        """Makes the weights."""
+        settings = self.settings
+        shape = (None, None, settings.hidden_dim)
+        for dense in (self.query, self.key, self.value):
+            dense.build(shape)
+        self.output_dense.build((None, None, settings.num_heads * settings.head_dim))
+        for norm in (self.query_norm, self.key_norm):
+            if norm is not None:
+                norm.build((None, None, None, settings.head_dim))
+
+    def call(self, inputs, bias=None, rotary=None, memory=None, training=None):
+        """See the class."""
+        query = self.queries(inputs, rotary)
+        key, value = self.keys_and_values(inputs if memory is None else memory, rotary)
+        return self.attend(query, key, value, bias, training=training)
+
+    def queries(self, inputs: Any, rotary: Any = None) -> Any:
+        """Queries `(batch, heads, sequence, head_dim)`."""
+        return self._heads(self.query(inputs), self.settings.num_heads, self.query_norm, rotary)
+
+    def keys_and_values(self, inputs: Any, rotary: Any = None) -> tuple[Any, Any]:
+        """Keys and values, each `(batch, key-value heads, sequence, head_dim)`: what a cache keeps."""
+        count = self.settings.num_key_value_heads
+        key = self._heads(self.key(inputs), count, self.key_norm, rotary)
+        return key, self._heads(self.value(inputs), count)
+
+    def attend(self, query: Any, key: Any, value: Any, bias: Any, *, training: bool | None = None) -> Any:
+        """Token vectors from what `queries` and `keys_and_values` gave."""
+        settings = self.settings
+        batch, length, others = tf.shape(query)[0], tf.shape(query)[2], tf.shape(key)[2]
+        shared, dim = settings.num_key_value_heads, settings.head_dim
+        # The heads that share keys stand in one matrix: no copies of keys, and larger products.
+        query = tf.reshape(query, [batch, shared, -1, dim])
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * self.scale
+        if settings.softcap is not None:
+            scores = tf.tanh(scores / settings.softcap) * settings.softcap
+        scores = tf.reshape(scores, [batch, settings.num_heads, length, others])
+        if bias is not None:
+            scores = scores + bias
+        shares = self.dropout(tf.cast(tf.nn.softmax(scores), value.dtype), training=training)
+        mixed = tf.matmul(tf.reshape(shares, [batch, shared, -1, others]), value)
+        mixed = tf.reshape(mixed, [batch, settings.num_heads, length, dim])
+        mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch, length, settings.num_heads * dim])
+        return self.output_dense(mixed)
+
+    def compute_output_shape(self, input_shape, *shapes, **named_shapes):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Everything that `from_config` needs."""
+        return {**super().get_config(), "settings": to_dict(self.settings), "layer": self.layer}
+
+    def _heads(self, vectors: Any, count: int, norm: Any = None, rotary: Any = None) -> Any:
+        batch, length = tf.shape(vectors)[0], tf.shape(vectors)[1]
+        heads = tf.transpose(tf.reshape(vectors, [batch, length, count, self.settings.head_dim]), [0, 2, 1, 3])
+        heads = heads if norm is None else norm(heads)
+        return heads if rotary is None else rotate(heads, *rotary)
+
+    def _norm(self, name: str) -> Normalization:
+        settings = self.settings
+        return Normalization(
+            settings.norm,
+            settings.norm_epsilon,
+            settings.norm_offset,
+            settings.norm_scaled,
+            dtype=self.dtype_policy,
+            name=name,
+        )

@@ -1,0 +1,88 @@
+"""The dense layer and the embedding of every backbone."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerasllm.models.transformer.activations import ACTIVATIONS
+from kerasllm.models.transformer.weights import Weighted
+
+__all__ = ["Dense", "Embedding"]
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class Dense(Weighted, keras.layers.Dense):
+    """`keras.layers.Dense` on a matrix of all tokens at once.
+
+    Product, bias and exact GELU stand one after the other so that TensorFlow makes one op of them.
+
+    Args:
+        units: Width of the output.
+        activation: A key of `activations.ACTIVATIONS`, or `None`.
+        use_bias: Whether a bias is added. Defaults to `True`.
+        initializer_range: Standard deviation of new weights. Defaults to `0.02`.
+    """
+
+    def __init__(self, units, activation=None, use_bias=True, initializer_range=0.02, **kwargs):
+        super().__init__(
+            units,
+            use_bias=use_bias,
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
+            **kwargs,
+        )
+        self.activation_name = activation
+        self.initializer_range = initializer_range
+        self._activation = None if activation is None else ACTIVATIONS[activation]
+        self.adapter: Any = None
+
+    def call(self, inputs, training=None):
+        """See the class."""
+        if self.lora_enabled or getattr(self, "quantization_mode", None):
+            product = super().call(inputs, training=training)
+            return product if self._activation is None else self._activation(product)
+        shape = tf.shape(inputs)
+        rows = inputs if inputs.shape.rank == 2 else tf.reshape(inputs, [-1, inputs.shape[-1]])
+        product = tf.matmul(rows, self.kernel)
+        if self.bias is not None:
+            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+        if self.adapter is not None:
+            product = product + self.adapter(rows, training=training)
+        if self._activation is not None:
+            product = self._activation(product)
+        if inputs.shape.rank == 2:
+            return product
+        return tf.ensure_shape(
+            tf.reshape(product, tf.concat([shape[:-1], [self.units]], 0)), [*inputs.shape[:-1], self.units]
+        )
+
+    def get_config(self):
+        """Everything that `from_config` needs."""
+        config = super().get_config()
+        return {
+            **{key: config[key] for key in ("name", "trainable", "dtype", "units", "use_bias")},
+            "activation": self.activation_name,
+            "initializer_range": self.initializer_range,
+        }
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class Embedding(Weighted, keras.layers.Embedding):
+    """`keras.layers.Embedding` that begins with a checkpoint's rows."""
+
+    def __init__(self, input_dim, output_dim, initializer_range=0.02, **kwargs):
+        super().__init__(
+            input_dim,
+            output_dim,
+            embeddings_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
+            **kwargs,
+        )
+        self.initializer_range = initializer_range
+
+    def get_config(self):
+        """Everything that `from_config` needs."""
+        config = super().get_config()
+        return {
+            **{key: config[key] for key in ("name", "trainable", "dtype", "input_dim", "output_dim")},
+            "initializer_range": self.initializer_range,
+        }

@@ -1,0 +1,125 @@
+"""One transformer layer: attention, cross-attention where there is an encoder, feed-forward."""
+
+import keras
+
+from kerasllm.models.transformer.attention import Attention
+from kerasllm.models.transformer.disentangled import DisentangledAttention
+from kerasllm.models.transformer.feed_forward import Experts, FeedForward
+from kerasllm.models.transformer.normalization import Normalization
+from kerasllm.models.transformer.settings import StackSettings, from_dict, to_dict
+
+__all__ = ["TransformerLayer"]
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class TransformerLayer(keras.layers.Layer):
+    """A layer of a stack.
+
+    Args:
+        settings: `StackSettings`, or `to_dict` of it.
+        layer: Number of the layer in its stack. Defaults to `0`.
+
+    Call arguments:
+        inputs: Token vectors `(batch, sequence, dim)`.
+        bias: What is added to the scores of attention.
+        rotary: Cosines and sines of the positions, or `None`.
+        distances: What `DistanceEmbeddings` gave, or `None`.
+        memory: Output of the encoder, where there is one.
+        memory_bias: What is added to the scores of cross-attention.
+    """
+
+    def __init__(self, settings, layer=0, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(settings, StackSettings):
+            settings = from_dict(settings, StackSettings)
+        self.settings = settings
+        self.layer = layer
+        kind = Attention if settings.disentangled is None else DisentangledAttention
+        self.attention_norm = self._norm("attention_norm")
+        self.attention = kind(settings, layer, dtype=self.dtype_policy, name="attention")
+        self.cross_attention_norm = self.cross_attention = None
+        if settings.cross_attention:
+            self.cross_attention_norm = self._norm("cross_attention_norm")
+            self.cross_attention = Attention(settings, layer, dtype=self.dtype_policy, name="cross_attention")
+        network = FeedForward if settings.experts is None else Experts
+        self.feed_forward_norm = self._norm("feed_forward_norm")
+        self.feed_forward = network(settings, dtype=self.dtype_policy, name="feed_forward")
+        self.attention_end_norm = self.feed_forward_end_norm = None
+        if settings.norm_place == "both":
+            self.attention_end_norm = self._norm("attention_end_norm")
+            self.feed_forward_end_norm = self._norm("feed_forward_end_norm")
+        self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
+
+    def build(self, *shapes, **named_shapes):
+        """Makes the weights."""
+        shape = (None, None, self.settings.hidden_dim)
+        parts = (
+            self.attention_norm,
+            self.attention,
+            self.attention_end_norm,
+            self.cross_attention_norm,
+            self.cross_attention,
+            self.feed_forward_norm,
+            self.feed_forward,
+            self.feed_forward_end_norm,
+        )
+        for part in parts:
+            if part is not None:
+                part.build(shape)
+
+    def call(
+        self, inputs, bias=None, rotary=None, distances=None, memory=None, memory_bias=None, training=None
+    ):
+        """See the class."""
+
+        def attend(tokens):
+            if distances is not None:
+                return self.attention(tokens, bias, distances, training=training)
+            return self.attention(tokens, bias, rotary, training=training)
+
+        def remember(tokens):
+            return self.cross_attention(tokens, memory_bias, None, memory, training=training)
+
+        def network(tokens):
+            return self.feed_forward(tokens, training=training)
+
+        return self.steps(inputs, attend, remember, network, training=training)
+
+    def steps(self, inputs, attend, remember, network, *, training=None):
+        """Goes through the layer, with the given functions for its three parts."""
+        drop, place = self.dropout, self.settings.norm_place
+        if place == "parallel":
+            seen = attend(self.attention_norm(inputs))
+            thought = network(self.feed_forward_norm(inputs))
+            return inputs + drop(seen, training=training) + drop(thought, training=training)
+        parts = [(attend, self.attention_norm, self.attention_end_norm)]
+        if self.cross_attention is not None:
+            parts.append((remember, self.cross_attention_norm, None))
+        parts.append((network, self.feed_forward_norm, self.feed_forward_end_norm))
+        hidden = inputs
+        for part, norm, end_norm in parts:
+            if place == "post":
+                hidden = norm(hidden + drop(part(hidden), training=training))
+                continue
+            added = part(norm(hidden))
+            hidden = hidden + drop(added if end_norm is None else end_norm(added), training=training)
+        return hidden
+
+    def compute_output_shape(self, input_shape, *shapes, **named_shapes):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Everything that `from_config` needs."""
+        return {**super().get_config(), "settings": to_dict(self.settings), "layer": self.layer}
+
+    def _norm(self, name):
+        settings = self.settings
+        return Normalization(
+            settings.norm,
+            settings.norm_epsilon,
+            settings.norm_offset,
+            settings.norm_scaled,
+            dtype=self.dtype_policy,
+            name=name,
+        )
