@@ -10,6 +10,7 @@ __all__ = [
     "DisentangledSettings",
     "EmbeddingSettings",
     "ExpertSettings",
+    "HeadSettings",
     "RelativeBiasSettings",
     "RotarySettings",
     "StackSettings",
@@ -250,6 +251,38 @@ class BackboneSettings:
     def hidden_dim(self) -> int:
         """Width of the output."""
         return self.output_dim or self.stack.hidden_dim
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What stands on a backbone: pooling, a dense layer and a norm where the head has them, and the output.
+
+    Attributes:
+        units: Width of the output.
+        pool: `"pooled"` (the backbone's pooler), `"first"` (token), `"mean"`, `"last"` (token that is not
+            padding), `"end"` (the decoder's vector where the encoder's last token is), or `"none"`: an
+            output for each token.
+        dim: Width of the dense layer before the output; 0 for none.
+        activation: Of that dense layer, a key of `activations.ACTIVATIONS`.
+        norm_epsilon: Of the layer normalization after it; `None` for none.
+        bias: Whether the output has a bias.
+        tied: Whether its matrix is that of the token embeddings.
+        scale: Factor of the token vectors before the output.
+        softcap: The output is squashed to this range by tanh; `None` for not at all.
+        dropout_before, dropout: Rates for the vectors that come in and for those before the output.
+    """
+
+    units: int
+    pool: str = "none"
+    dim: int = 0
+    activation: str = "tanh"
+    norm_epsilon: float | None = None
+    bias: bool = True
+    tied: bool = False
+    scale: float = 1.0
+    softcap: float | None = None
+    dropout_before: float = 0.0
+    dropout: float = 0.0
 
 
 _NESTED = {
