@@ -1,6 +1,15 @@
 """The Keras layers and models that we put on a backbone."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
+
+from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.normalization import Normalization
+from kerasllm.models.transformer.settings import HeadSettings, from_dict, to_dict
+
+__all__ = ["Classifier", "Head", "MeanPooling", "ModelWithHead", "ShiftRight"]
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -29,17 +38,172 @@ class MeanPooling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
-class Classifier(keras.Model):
-    """A backbone, a pooled vector and one dense layer: logits for each class.
-
-    Usually made by `kerasllm.models.builders.build_classifier`.
+class ShiftRight(keras.layers.Layer):
+    """What a decoder reads where it is not told: the encoder's tokens, one place later.
 
     Args:
-        backbone: Gives `sequence_output` and, for `pooling="cls"`, `pooled_output`.
-        num_classes: Number of logits.
-        pooling: `"cls"` (the backbone's pooled output) or `"mean"` (of the token vectors).
-        dropout: Rate for the pooled vector. Defaults to `0.0`.
-        initializer_range: Standard deviation of the new head. Defaults to `0.02`.
+        start_id: Token that comes first.
+
+    Call arguments:
+        token_ids: Integers of shape `(batch, sequence)`.
+    """
+
+    def __init__(self, start_id, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.start_id = start_id
+
+    def call(self, token_ids):
+        """See the class."""
+        return tf.concat([tf.fill([tf.shape(token_ids)[0], 1], self.start_id), token_ids[:, :-1]], axis=1)
+
+    def compute_output_spec(self, token_ids):
+        """Of the shape of the ids."""
+        return keras.KerasTensor(token_ids.shape, dtype="int32")
+
+    def get_config(self):
+        """Everything that `from_config` needs."""
+        return {**super().get_config(), "start_id": self.start_id}
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class Head(keras.layers.Layer):
+    """Pools the token vectors, where a text has one answer, and turns them into logits.
+
+    Args:
+        settings: `HeadSettings`, or `to_dict` of it.
+        initializer_range: Standard deviation of new weights. Defaults to `0.02`.
+
+    Call arguments:
+        inputs: Token vectors `(batch, sequence, dim)`; for `pool="pooled"` the pooled vectors `(batch, dim)`.
+        padding_mask: `(batch, sequence)`, 1 for tokens and 0 for padding.
+        table: Token embeddings `(units, dim)`, for `tied`.
+
+    Returns:
+        float32 logits, `(batch, units)`, or `(batch, sequence, units)` for `pool="none"`.
+    """
+
+    def __init__(self, settings, initializer_range=0.02, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(settings, HeadSettings):
+            settings = from_dict(settings, HeadSettings)
+        self.settings = settings
+        self.initializer_range = initializer_range
+        options: dict[str, Any] = {"dtype": self.dtype_policy}
+        self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
+        self.dropout = keras.layers.Dropout(settings.dropout, **options)
+        self.dense = self.norm = self.bias = self.output_dense = None
+        if settings.dim:
+            self.dense = Dense(
+                settings.dim,
+                settings.activation,
+                initializer_range=initializer_range,
+                name="dense",
+                **options,
+            )
+        if settings.norm_epsilon is not None:
+            self.norm = Normalization("layer", settings.norm_epsilon, name="norm", **options)
+        self.output_dense = _Output(settings, initializer_range, name="output", **options)
+
+    def build(self, inputs_shape, *shapes, **named_shapes):
+        """Makes the weights."""
+        dim = inputs_shape[-1]
+        if self.dense is not None:
+            self.dense.build((None, dim))
+            dim = self.settings.dim
+        if self.norm is not None:
+            self.norm.build((None, dim))
+        self.output_dense.build((None, dim))
+
+    def call(self, inputs, padding_mask=None, table=None, training=None):
+        """See the class."""
+        hidden = self._pool(tf.cast(inputs, self.compute_dtype), padding_mask)
+        hidden = self.dropout_before(hidden, training=training)
+        if self.dense is not None:
+            hidden = self.dense(hidden)
+        if self.norm is not None:
+            hidden = self.norm(hidden)
+        hidden = self.dropout(hidden, training=training)
+        if self.settings.scale != 1:
+            hidden = hidden * tf.cast(self.settings.scale, hidden.dtype)
+        logits = tf.cast(self.output_dense(hidden, table), tf.float32)
+        if self.settings.softcap is not None:
+            logits = tf.tanh(logits / self.settings.softcap) * self.settings.softcap
+        return logits
+
+    def compute_output_spec(self, inputs, padding_mask=None, table=None, training=None):
+        """Logits."""
+        shape = inputs.shape[:2] if self.settings.pool == "none" else inputs.shape[:1]
+        return keras.KerasTensor((*shape, self.settings.units), dtype="float32")
+
+    def get_config(self):
+        """Everything that `from_config` needs."""
+        return {
+            **super().get_config(),
+            "settings": to_dict(self.settings),
+            "initializer_range": self.initializer_range,
+        }
+
+    def _pool(self, inputs: Any, padding_mask: Any) -> Any:
+        pool = self.settings.pool
+        if pool in ("none", "pooled"):
+            return inputs
+        if pool == "first":
+            return inputs[:, 0]
+        mask = tf.cast(padding_mask, tf.float32)
+        if pool == "mean":
+            total = tf.einsum("bs,bsd->bd", mask, tf.cast(inputs, tf.float32))
+            return tf.cast(total / tf.maximum(tf.reduce_sum(mask, 1), 1.0)[:, None], inputs.dtype)
+        places = tf.range(tf.shape(inputs)[1]) * tf.cast(padding_mask, tf.int32)
+        return tf.gather(inputs, tf.reduce_max(places, axis=1), batch_dims=1)
+
+
+class _Output(Dense):
+    """The last dense layer, whose matrix may be that of the token embeddings."""
+
+    def __init__(self, settings, initializer_range, **kwargs):
+        super().__init__(settings.units, use_bias=settings.bias, initializer_range=initializer_range, **kwargs)
+        self.tied = settings.tied
+
+    def build(self, input_shape):
+        if not self.tied:
+            super().build(input_shape)
+            return
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        self.built = True
+
+    def call(self, inputs, table=None, training=None):
+        if not self.tied:
+            return super().call(inputs, training=training)
+        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
+        product = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)
+        if self.bias is not None:
+            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+        return tf.reshape(product, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
+
+
+class _Table(keras.layers.Layer):
+    """The token embeddings as a tensor, so that a head may use them without owning them."""
+
+    def __init__(self, embedding, **kwargs):
+        super().__init__(**kwargs)
+        self._embedding = [embedding]  # in a list of a list Keras would track it as a layer of ours too
+
+    def call(self, inputs):
+        return tf.convert_to_tensor(self._embedding[0].embeddings)
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class ModelWithHead(keras.Model):
+    """A backbone and a head: logits.
+
+    Args:
+        backbone: A `TransformerBackbone`.
+        head: `HeadSettings`, or `to_dict` of it.
+        kind: Kind of the head, as families call it.
+        start_id: Token that a decoder begins with, where the head is one for whole texts. Defaults to `None`.
+        initializer_range: Standard deviation of a new head. Defaults to `0.02`.
         checkpoint_config: The `config.json` of the backbone's checkpoint, which saving
             starts from. Defaults to `None`.
         labels: Names of the classes. Defaults to `None`.
@@ -47,58 +211,52 @@ class Classifier(keras.Model):
             `"regression"`: what the logits mean, for whoever reads the saved config.
 
     Call arguments:
-        inputs: Dict of `token_ids`, `padding_mask` and `segment_ids`, each int32 of
+        inputs: Dict of `token_ids`, `padding_mask`, and what else the backbone takes, each int32 of
             shape `(batch, sequence)`.
 
     Returns:
-        Logits, float32 under every dtype policy, of shape `(batch, num_classes)`.
+        Logits, float32 under every dtype policy, of shape `(batch, units)`, or `(batch, sequence, units)`.
     """
 
     def __init__(
         self,
         backbone,
-        num_classes,
+        head,
         *,
-        pooling,
-        dropout=0.0,
+        kind,
+        start_id=None,
         initializer_range=0.02,
         checkpoint_config=None,
         labels=None,
         problem_type="single_label_classification",
         **kwargs,
     ):
-        # === Layers ===
-        # The head is small: in float32 it costs nothing and keeps the logits' digits.
-        mean_pooling = MeanPooling(dtype="float32", name="mean_pooling")
-        head_dropout = keras.layers.Dropout(dropout, dtype="float32", name="classifier_dropout")
-        head = keras.layers.Dense(
-            num_classes,
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
-            dtype="float32",
-            name="classifier",
-        )
-
-        # === Functional model ===
+        if not isinstance(head, HeadSettings):
+            head = from_dict(head, HeadSettings)
+        # A small head costs nothing in float32, which keeps the logits' digits.
+        policy = backbone.dtype_policy if "language" in kind else "float32"
+        layer = Head(head, initializer_range, dtype=policy, name="head")
         inputs = {
-            name: keras.Input(shape=(None,), dtype="int32", name=name)
-            for name in ("token_ids", "padding_mask", "segment_ids")
+            name: keras.Input((None,), dtype="int32", name=name)
+            for name in backbone.input_names
+            if start_id is None or not name.startswith("decoder_")
         }
-        outputs = backbone(inputs)
-        if pooling == "mean":
-            pooled = mean_pooling(outputs["sequence_output"], padding_mask=inputs["padding_mask"])
-        else:
-            pooled = outputs["pooled_output"]
-        logits = head(head_dropout(pooled))
+        fed = dict(inputs)
+        if start_id is not None:
+            fed["decoder_token_ids"] = ShiftRight(start_id, name="shift_right")(inputs["token_ids"])
+            fed["decoder_padding_mask"] = keras.ops.ones_like(inputs["token_ids"])
+        outputs = backbone(fed)
+        hidden = outputs["pooled_output" if head.pool == "pooled" else "sequence_output"]
+        options = {}
+        if head.tied:
+            options["table"] = _Table(backbone.token_embedding, dtype=policy, name="table")(hidden)
+        logits = layer(hidden, padding_mask=inputs["padding_mask"], **options)
         super().__init__(inputs=inputs, outputs=logits, **kwargs)
-        if pooling == "mean":
-            # It gets no gradient, so the optimizer must not expect one for it.
-            backbone.pooled_dense.trainable = False
 
-        # === Config ===
         self.backbone = backbone
-        self.num_classes = num_classes
-        self.pooling = pooling
-        self.dropout = dropout
+        self.head = layer
+        self.kind = kind
+        self.start_id = start_id
         self.initializer_range = initializer_range
         self.checkpoint_config = checkpoint_config or {}
         self.labels = None if labels is None else tuple(labels)
@@ -108,9 +266,9 @@ class Classifier(keras.Model):
         """Everything that `from_config` needs to compute the same."""
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "num_classes": self.num_classes,
-            "pooling": self.pooling,
-            "dropout": self.dropout,
+            "head": to_dict(self.head.settings),
+            "kind": self.kind,
+            "start_id": self.start_id,
             "initializer_range": self.initializer_range,
             "checkpoint_config": dict(self.checkpoint_config),
             "labels": None if self.labels is None else list(self.labels),
@@ -124,3 +282,21 @@ class Classifier(keras.Model):
         """Rebuilds the architecture, with new weights."""
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects=custom_objects)
         return cls(**{**config, "backbone": backbone})
+
+
+@keras.saving.register_keras_serializable(package="kerasllm")
+class Classifier(ModelWithHead):
+    """A backbone and a head with an output for each class.
+
+    Usually made by `kerasllm.models.builders.build_classifier`; see `ModelWithHead` for the arguments.
+    """
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return int(self.head.settings.units)
+
+    @property
+    def pooling(self) -> str:
+        """`"mean"` (of the token vectors) or `"cls"` (whatever the family's own classifiers look at)."""
+        return "mean" if self.head.settings.pool == "mean" else "cls"

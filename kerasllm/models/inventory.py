@@ -1,21 +1,20 @@
 """Compares the tensors that a checkpoint holds with those that its config asks for."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
+
+import numpy as np
 
 from kerasllm.errors import PresetError
 from kerasllm.models.checkpoints import StoredTensor
+from kerasllm.models.families.family import MEAN_POOLED, Family
 from kerasllm.models.tensors import TensorSpec, check_shapes
 
-logger = logging.getLogger(__name__)
+__all__ = ["Inventory", "log_inventory", "take_inventory"]
 
-# The tensor that tells how many classes a trained classifier has.
-CLASSIFIER_WEIGHTS = {
-    "pooled_classifier": "classifier.weight",
-    "mean_pooled_classifier": "mean_pooled_classifier.weight",
-}
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,27 +24,37 @@ class Inventory:
     Attributes:
         stored: From a tensor's canonical name to its name in the checkpoint.
         head: Kind of the trained head, or `None`.
+        tied: Whether a language head's matrix is that of the token embeddings.
         num_classes: Number of classes of a trained classifier, or `None`.
         unused: Names, as stored, of the tensors that nothing uses.
         missing: Canonical names of the tensors that would be newly initialised.
+        zero: Canonical names of those that stand for zeros.
     """
 
     stored: Mapping[str, str]
     head: str | None
+    tied: bool
     num_classes: int | None
     unused: tuple[str, ...]
     missing: tuple[str, ...]
+    zero: tuple[str, ...]
 
 
 def take_inventory(
-    family: ModuleType, config: Mapping, tensors: Mapping[str, StoredTensor], *, source: str
+    family: Family,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    read: Callable[[str], np.ndarray],
+    *,
+    source: str,
 ) -> Inventory:
     """Checks that every tensor that is needed is there, in the right shape.
 
     Args:
-        family: The module that knows this architecture.
+        family: What knows this architecture.
         config: The checkpoint's `config.json`.
         tensors: The headers of the checkpoint's tensors.
+        read: Gives the values of a tensor; called only where two may be the same.
         source: Names it in messages.
 
     Returns:
@@ -56,28 +65,33 @@ def take_inventory(
             head are missing, or a shape is wrong.
     """
     stored = _canonical_names(family, tensors, source)
+    head = family.head_kind(config, stored)
+    _find_embedding(family, head, stored)
     shapes = {name: tensors[own].shape for name, own in stored.items()}
     pooler = family.pooler_tensors(config)
     missing = () if any(spec.name in stored for spec in pooler) else tuple(spec.name for spec in pooler)
     needed = family.backbone_tensors(config) + ([] if missing else pooler)
-    head = family.head_kind(config, stored)
-    num_classes = None
-    if head in CLASSIFIER_WEIGHTS:
-        num_classes = (shapes.get(CLASSIFIER_WEIGHTS[head]) or (0,))[0]
+    num_classes, tied, optional = None, False, ()
     if head is not None:
-        needed += family.head_tensors(config, head, num_classes or 0)
-    if head == "pooled_classifier":
-        needed += pooler
-    _check_presence(needed, stored, source)
+        if "classifier" in head:
+            num_classes = (shapes.get(family.output_name(head)) or (0,))[0]
+        else:
+            tied = _is_tied(family, config, head, stored, read)
+        needed += family.head_tensors(config, head, num_classes or 0, tied=tied)
+        optional = family.head_format(head).optional
+        if head != MEAN_POOLED and family.head(config, head, num_classes or 0).pool == "pooled":
+            needed += pooler
+    zero = tuple(name for name in optional if name not in stored)
+    _check_presence([spec for spec in needed if spec.name not in zero], stored, source)
     check_shapes(needed, shapes, source=source)
-    used = {spec.name for spec in needed}
-    if head == "masked_language":
-        used |= {name for name in stored if family.is_tied_copy(config, name)}
-    unused = tuple(sorted(own for name, own in stored.items() if name not in used))
-    return Inventory(stored, head, num_classes, unused, missing)
+    used = {stored[spec.name] for spec in needed if spec.name in stored}
+    if head is not None and "language" in head:
+        used |= {stored[name] for name in family.embedding_names(head) if name in stored}
+    unused = tuple(sorted(own for own in stored.values() if own not in used))
+    return Inventory(stored, head, tied, num_classes, unused, missing, zero)
 
 
-def log_inventory(inventory: Inventory, family: ModuleType, *, source: str) -> None:
+def log_inventory(inventory: Inventory, family: Family, *, source: str) -> None:
     """Says in a sentence each which tensors are not used and which are missing.
 
     A warning where the config does not explain them, e.g. more layers than it says.
@@ -91,7 +105,7 @@ def log_inventory(inventory: Inventory, family: ModuleType, *, source: str) -> N
             _count(inventory.unused, "tensor is", "tensors are"),
             ", ".join(inventory.unused),
         )
-    if inventory.missing and inventory.head != "mean_pooled_classifier":
+    if inventory.missing and inventory.head != MEAN_POOLED:
         logger.info(
             "In `%s`, %s missing, and would be newly initialised if used: %s.",
             source,
@@ -100,7 +114,37 @@ def log_inventory(inventory: Inventory, family: ModuleType, *, source: str) -> N
         )
 
 
-def _canonical_names(family: ModuleType, tensors: Iterable[str], source: str) -> dict[str, str]:
+def _find_embedding(family: Family, head: str | None, stored: dict[str, str]) -> None:
+    """Where the token embeddings are kept only under the name of a copy, takes that."""
+    usual, *others = family.embedding_names(head)
+    if usual in stored:
+        return
+    for name in others:
+        if name in stored and name.endswith(".weight"):
+            stored[usual] = stored[name]
+            return
+
+
+def _is_tied(
+    family: Family,
+    config: Mapping[str, Any],
+    head: str,
+    stored: Mapping[str, str],
+    read: Callable[[str], np.ndarray],
+) -> bool:
+    """Whether the output's matrix is that of the token embeddings, as transformers decides it.
+
+    Where the config ties the two and both are stored, the values decide (`PreTrainedModel.tie_weights`).
+    """
+    if not family.tied(config):
+        return False
+    embedding, output = family.embedding_names(head)[0], family.output_name(head)
+    if output not in stored or embedding not in stored or stored[output] == stored[embedding]:
+        return True
+    return bool(np.array_equal(read(stored[output]), read(stored[embedding])))
+
+
+def _canonical_names(family: Family, tensors: Iterable[str], source: str) -> dict[str, str]:
     stored: dict[str, str] = {}
     for own in tensors:
         name = family.canonical_name(own)
@@ -115,7 +159,7 @@ def _canonical_names(family: ModuleType, tensors: Iterable[str], source: str) ->
 
 
 def _check_presence(needed: Iterable[TensorSpec], stored: Mapping[str, str], source: str) -> None:
-    absent = [spec.name for spec in needed if spec.name not in stored]
+    absent = list(dict.fromkeys(spec.name for spec in needed if spec.name not in stored))
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise PresetError(

@@ -1,28 +1,45 @@
 """One file a family of models: how its config is read and where its tensors go.
 
-`FAMILIES` maps the `model_type` of a `config.json` to the module that knows it. Such a module has
-
-- `check_config(config) -> list[str]`: what about this config cannot be computed exactly;
-- `with_defaults(config)`, `setting(config, name)`: what a config leaves out;
-- `canonical_name(name)`: a tensor's name in today's spelling, without a head model's prefix;
-- `backbone_tensors(config)` and `pooler_tensors(config)`: the tensors and where they go;
-- `head_kind(config, names)`, `head_tensors(config, kind, shapes)`: the trained head, if any;
-- `KERAS_HUB_CLASS`, `from_keras_hub(settings)`: KerasHub's name for it, and its config in ours;
-- `build_backbone(config, *, dropout, dtype_policy)`: the Keras model with new weights.
-
-None of it but `build_backbone` imports TensorFlow, so a bad checkpoint is refused at once.
+`FAMILIES` maps the `model_type` of a `config.json` to the `Family` that knows it. None of it imports TensorFlow, so a bad
+checkpoint is refused at once.
 """
 
 import difflib
-from types import ModuleType
 
 from kerasllm.errors import PresetError
-from kerasllm.models.families import bert
+from kerasllm.models.families.albert import ALBERT
+from kerasllm.models.families.bart import BART
+from kerasllm.models.families.bert import BERT
+from kerasllm.models.families.deberta import DeBERTaV2
+from kerasllm.models.families.distilbert import DistilBERT
+from kerasllm.models.families.electra import ELECTRA
+from kerasllm.models.families.family import Family
+from kerasllm.models.families.gemma import Gemma, Gemma2, Gemma3
+from kerasllm.models.families.gpt2 import GPT2
+from kerasllm.models.families.gpt_neox import GPTNeoX
+from kerasllm.models.families.llama import Llama
+from kerasllm.models.families.mistral import Mistral, Mixtral
+from kerasllm.models.families.opt import OPT
+from kerasllm.models.families.phi3 import Phi3
+from kerasllm.models.families.qwen import Qwen2, Qwen3
+from kerasllm.models.families.roberta import RoBERTa, XLMRoBERTa
+from kerasllm.models.families.smollm3 import SmolLM3
+from kerasllm.models.families.t5 import MT5, T5
 
-FAMILIES: dict[str, ModuleType] = {"bert": bert}
+__all__ = ["FAMILIES", "find_family"]
+
+_ENCODERS = (BERT(), DistilBERT(), RoBERTa(), XLMRoBERTa(), ALBERT(), ELECTRA(), DeBERTaV2())
+_DECODERS = (
+    *(GPT2(), GPTNeoX(), OPT(), Llama(), Mistral(), Mixtral(), Qwen2(), Qwen3(), Phi3()),
+    *(Gemma(), Gemma2(), Gemma3(), SmolLM3()),
+)
+_ENCODER_DECODERS = (T5(), MT5(), BART())
+FAMILIES: dict[str, Family] = {
+    family.model_type: family for family in (*_ENCODERS, *_DECODERS, *_ENCODER_DECODERS)
+}
 
 
-def find_family(config: dict, *, source: str) -> ModuleType:
+def find_family(config: dict, *, source: str) -> Family:
     """Finds the family of a checkpoint and checks that its config can be computed exactly.
 
     Args:
@@ -30,7 +47,7 @@ def find_family(config: dict, *, source: str) -> ModuleType:
         source: Names the checkpoint in messages.
 
     Returns:
-        The family's module.
+        The family.
 
     Raises:
         PresetError: If the checkpoint needs custom code, its `model_type` is missing or
