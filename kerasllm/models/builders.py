@@ -1,28 +1,31 @@
 """From a preset to a Keras model with a head, to files, and back."""
 
+import dataclasses
 import difflib
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from kerasllm.errors import ConfigError, PresetError
 from kerasllm.models.families import FAMILIES
+from kerasllm.models.families.family import MEAN_POOLED
 from kerasllm.models.labels import PROBLEM_TYPES
 from kerasllm.models.presets import Preset
-from kerasllm.models.tensors import TensorSpec, assign_tensors, extract_tensors
+from kerasllm.models.tensors import TensorSpec, extract_tensors
 
 if TYPE_CHECKING:
-    import keras
+    from kerasllm.models.heads import Classifier, ModelWithHead
 
-    from kerasllm.models.heads import Classifier
+    Model = TypeVar("Model", bound=ModelWithHead)
 
 logger = logging.getLogger(__name__)
 
 # "auto" is resolved by the preset.
 POOLINGS = ("auto", "cls", "mean")
-_HEADS = {"cls": "pooled_classifier", "mean": "mean_pooled_classifier"}
 # What of a config speaks about a file or a library, and not about the model.
 _NOT_SAVED = (
     "_name_or_path",
@@ -53,8 +56,9 @@ def build_classifier(
     Args:
         preset: The pretrained checkpoint.
         num_classes: Number of logits.
-        pooling: `"cls"` (the pooler on the first token), `"mean"` (of the token vectors), or
-            `"auto"`, as the checkpoint is meant: `preset.default_pooling`. Defaults to `"auto"`.
+        pooling: `"cls"` (as the family's own classifiers: the first token of an encoder, the last one of a
+            decoder), `"mean"` (of the token vectors), or `"auto"`, as the checkpoint is meant:
+            `preset.default_pooling`. Defaults to `"auto"`.
         dropout: Rate of every dropout in backbone and head. Defaults to `None`, the
             checkpoint's own rates.
         dtype_policy: Keras dtype policy. Defaults to `"float32"`.
@@ -63,8 +67,8 @@ def build_classifier(
             `"single_label_classification"`.
 
     Returns:
-        A Keras model from `token_ids`, `padding_mask` and `segment_ids` (int32 of shape
-        `(batch, sequence)`) to float32 logits of shape `(batch, num_classes)`.
+        A Keras model from `token_ids`, `padding_mask` and, where the family has them, `segment_ids` (int32 of
+        shape `(batch, sequence)`) to float32 logits of shape `(batch, num_classes)`.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -75,18 +79,22 @@ def build_classifier(
     (None, 2)
     """
     _check_arguments(num_classes, pooling, dropout, labels, problem_type)
+    if pooling == "cls" and preset.default_pooling == "mean" and preset.lacks_decoder:
+        raise ConfigError(
+            f"`{preset.handle}` is an encoder without its decoder, whose family classifies with both: only "
+            "`pooling='mean'` works."
+        )
     pooling = preset.default_pooling if pooling == "auto" else pooling
-    model = _classifier(
+    model = _new_classifier(
         preset,
+        MEAN_POOLED if pooling == "mean" else "pooled_classifier",
         num_classes,
-        pooling=pooling,
         dropout=dropout,
         dtype_policy=dtype_policy,
         labels=labels,
         problem_type=problem_type,
     )
-    if pooling == "cls" and not preset.has_pooler:
-        _initialise_pooler(model, preset)
+    if model.head.settings.pool == "pooled" and not preset.has_pooler:
         logger.warning(
             "`%s` has no trained pooler, so `pooling='cls'` starts from a new one; `pooling='mean'` needs "
             "none.",
@@ -101,8 +109,46 @@ def build_classifier(
     return model
 
 
+def build_with_head(preset: Preset, *, dtype_policy: str = "float32") -> "ModelWithHead":
+    """Builds the model that a checkpoint was trained to be, head included.
+
+    Args:
+        preset: A checkpoint with a trained head.
+        dtype_policy: Keras dtype policy. Defaults to `"float32"`.
+
+    Returns:
+        The model; a `Classifier` with the checkpoint's `labels` and `problem_type` where it classifies texts or
+        tokens.
+
+    Raises:
+        PresetError: If the checkpoint has no trained head.
+    """
+    from kerasllm.models.heads import Classifier, ModelWithHead
+
+    if preset.head is None:
+        raise PresetError(f"`{preset.handle}` has no trained head. Its `architectures`: {_architectures(preset)}.")
+    family, config, kind = preset.family, preset.config, preset.head
+    units = preset.num_classes or 0
+    head = family.head(config, kind, units, tied=preset.tied)
+    backbone = preset.build_backbone(dtype_policy=dtype_policy, pooler=head.pool == "pooled")
+    options: dict[str, Any] = {}
+    if preset.num_classes is not None:
+        options = {"labels": preset.labels, "problem_type": preset.problem_type}
+    with preset.weights_of(family.head_tensors(config, kind, units, tied=preset.tied)):
+        return (Classifier if preset.num_classes is not None else ModelWithHead)(
+            backbone,
+            head,
+            kind=kind,
+            start_id=preset.start_id if "language" not in kind else None,
+            initializer_range=_deviation(preset),
+            checkpoint_config=config,
+            name="classifier" if preset.num_classes is not None else "language_model",
+            **options,
+        )
+
+
 def build_trained_classifier(preset: Preset, *, dtype_policy: str = "float32") -> "Classifier":
-    """Builds the classifier that a checkpoint was trained to be, head included.
+    """Builds the classifier of texts that a checkpoint was trained to be, head included.
 
     Args:
         preset: A checkpoint with a classification head.
@@ -114,76 +160,43 @@ def build_trained_classifier(preset: Preset, *, dtype_policy: str = "float32") -
     Raises:
         PresetError: If the checkpoint has no trained classification head.
     """
-    if preset.num_classes is None or preset.head is None:
+    if preset.head not in ("pooled_classifier", MEAN_POOLED):
         raise PresetError(
             f"`{preset.handle}` has no trained classification head (its `architectures`: "
-            f"{preset.config.get('architectures')}). Fine-tune it first: `kerasllm.finetune`."
+            f"{_architectures(preset)}). Fine-tune it first: `kerasllm.finetune`."
         )
-    model = _classifier(
-        preset,
-        preset.num_classes,
-        pooling="cls" if preset.head == "pooled_classifier" else "mean",
-        dropout=None,
-        dtype_policy=dtype_policy,
-        labels=preset.labels,
-        problem_type=preset.problem_type or "single_label_classification",
-    )
-    assign_tensors(
-        model, preset.family.head_tensors(preset.config, preset.head, preset.num_classes), preset.read_tensor
-    )
+    model: Classifier = build_with_head(preset, dtype_policy=dtype_policy)
     return model
 
 
-def build_masked_language_model(preset: Preset) -> "keras.Model":
-    """Builds the model that fills in masked tokens, for checking a checkpoint's logits.
-
-    Args:
-        preset: A checkpoint with a masked-language head.
-
-    Returns:
-        A Keras model from the inputs of the backbone to logits of shape
-        `(batch, sequence, vocabulary_size)`; the decoder is a copy of the embeddings.
-
-    Raises:
-        PresetError: If the checkpoint has no masked-language head.
-    """
-    if preset.head != "masked_language":
-        raise PresetError(f"`{preset.handle}` has no masked-language head; its head is {preset.head!r}.")
-    model = preset.family.build_masked_language_model(preset.config, preset.build_backbone())
-    assign_tensors(model, preset.family.head_tensors(preset.config, preset.head), preset.read_tensor)
-    return model
-
-
-def with_dtype_policy(model: "Classifier", dtype_policy: str) -> "Classifier":
-    """Copies a classifier into a fresh one that computes in another precision.
+def with_dtype_policy(model: "Model", dtype_policy: str) -> "Model":
+    """Copies a model into a fresh one that computes in another precision.
 
     Variables are float32 under every policy, so nothing is lost: a model trained in mixed
     precision becomes the float32 model that is exported.
 
     Args:
-        model: The classifier, which stays as it is.
+        model: The model, which stays as it is.
         dtype_policy: Keras dtype policy of the copy.
 
     Returns:
-        A new classifier with equal weights.
+        A new model with equal weights.
     """
-    from kerasllm.models.heads import Classifier
-
     backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
-    copy = Classifier(**{**model.get_config(), "backbone": backbone})
+    copy = type(model)(**{**_head_config(model), "backbone": backbone})
     copy.set_weights(model.get_weights())
     return copy
 
 
-def save_weights(model: "Classifier", directory: str | Path) -> None:
-    """Writes a classifier in Hugging Face format: `config.json` and `model.safetensors`.
+def save_weights(model: "ModelWithHead", directory: str | Path) -> None:
+    """Writes a model in Hugging Face format: `config.json` and `model.safetensors`.
 
-    A classifier on the pooler is a `BertForSequenceClassification` to transformers. One on
-    the mean of the token vectors is a `BertModel` to it, with the head's tensors
+    transformers loads it as the class that its family has for such a head. A classifier on
+    the mean of the token vectors, for which it has none, is a model without a head to it, with the head's tensors
     (`mean_pooled_classifier.weight`, `.bias`) beside. The same weights give the same bytes.
 
     Args:
-        model: The classifier.
+        model: The model.
         directory: An existing directory, made atomic by the caller. Files of these names
             are overwritten.
 
@@ -195,9 +208,9 @@ def save_weights(model: "Classifier", directory: str | Path) -> None:
     from safetensors.numpy import save_file
 
     directory = Path(directory)
-    family, head = FAMILIES[model.checkpoint_config["model_type"]], _HEADS[model.pooling]
+    family = FAMILIES[model.checkpoint_config["model_type"]]
     tensors = {
-        family.stored_name(name, head): values
+        family.stored_name(name, model.kind): np.ascontiguousarray(values)
         for name, values in extract_tensors(model, _saved_tensors(model)).items()
     }
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
@@ -240,51 +253,73 @@ def _check_arguments(
         raise ConfigError(f"The classifier cannot be built: {'; '.join(problems)}.")
 
 
-def _classifier(
-    preset: Preset, num_classes: int, *, dropout: float | None, dtype_policy: str, **options: Any
+def _new_classifier(
+    preset: Preset, kind: str, num_classes: int, *, dropout: float | None, dtype_policy: str, **options: Any
 ) -> "Classifier":
     """A classifier with the preset's backbone and a new head."""
     from kerasllm.models.heads import Classifier
 
-    config = dict(preset.config)
+    config, family = dict(preset.config), preset.family
     if dropout is not None:
-        config |= preset.family.dropout_settings(dropout)
+        config |= family.dropout_settings(dropout)
+    head = family.head(config, kind, num_classes)
+    if kind == MEAN_POOLED:
+        usual = family.heads.get("pooled_classifier")
+        rate = usual.settings(family, config, num_classes).dropout if usual is not None else 0.0
+        head = dataclasses.replace(head, dropout=rate)
     return Classifier(
-        preset.build_backbone(dropout=dropout, dtype_policy=dtype_policy),
-        num_classes,
-        dropout=preset.family.head_dropout(config),
-        initializer_range=preset.family.setting(config, "initializer_range"),
+        preset.build_backbone(dropout=dropout, dtype_policy=dtype_policy, pooler=head.pool == "pooled"),
+        head,
+        kind=kind,
+        start_id=preset.start_id,
+        initializer_range=_deviation(preset),
         checkpoint_config=config,
         name="classifier",
         **options,
     )
 
 
-def _initialise_pooler(model: "Classifier", preset: Preset) -> None:
-    import keras
-
-    deviation = preset.family.setting(preset.config, "initializer_range")
-    dense = model.backbone.pooled_dense
-    dense.kernel.assign(keras.initializers.TruncatedNormal(stddev=deviation)(dense.kernel.shape))
+def _deviation(preset: Preset) -> float:
+    return float(preset.config.get(preset.family.deviation) or 0.02)
 
 
-def _saved_tensors(model: "Classifier") -> list[TensorSpec]:
-    config, family = model.checkpoint_config, FAMILIES[model.checkpoint_config["model_type"]]
-    pooler = family.pooler_tensors(config) if model.pooling == "cls" else []
-    return [
-        *family.backbone_tensors(config),
-        *pooler,
-        *family.head_tensors(config, _HEADS[model.pooling], model.num_classes),
-    ]
+def _architectures(preset: Preset) -> Any:
+    return preset.config.get("architectures")
 
 
-def _saved_config(model: "Classifier") -> dict:
-    labels = model.labels or [f"LABEL_{i}" for i in range(model.num_classes)]
-    family = FAMILIES[model.checkpoint_config["model_type"]]
+def _head_config(model: "ModelWithHead") -> dict[str, Any]:
+    config = model.get_config()
+    del config["backbone"]
+    return config
+
+
+def _saved_tensors(model: "ModelWithHead") -> list[TensorSpec]:
+    config, family = _config_of_kind(model), FAMILIES[model.checkpoint_config["model_type"]]
+    head = model.head.settings
+    tensors = family.backbone_tensors(config)
+    if head.pool == "pooled":
+        tensors += family.pooler_tensors(config)
+    return tensors + family.head_tensors(config, model.kind, head.units, tied=head.tied)
+
+
+def _config_of_kind(model: "ModelWithHead") -> dict[str, Any]:
+    """The checkpoint's config, with the architecture that the model has now."""
+    config, family = dict(model.checkpoint_config), FAMILIES[model.checkpoint_config["model_type"]]
+    form = family.head_format(model.kind)
+    config["architectures"] = [form.architecture[0] if form.architecture else family.base_class(config)]
+    return config
+
+
+def _saved_config(model: "ModelWithHead") -> dict[str, Any]:
+    config = {key: value for key, value in _config_of_kind(model).items() if key not in _NOT_SAVED}
+    config["dtype"] = "float32"
+    if "classifier" not in model.kind:
+        if "tie_word_embeddings" in config and model.checkpoint_config["model_type"] not in ("t5", "mt5"):
+            config["tie_word_embeddings"] = model.head.settings.tied
+        return config
+    labels = model.labels or [f"LABEL_{i}" for i in range(model.head.settings.units)]
     return {
-        **{key: value for key, value in model.checkpoint_config.items() if key not in _NOT_SAVED},
-        "architectures": [family.ARCHITECTURES[_HEADS[model.pooling]]],
-        "dtype": "float32",
+        **config,
         "id2label": {str(i): name for i, name in enumerate(labels)},
         "label2id": {name: i for i, name in enumerate(labels)},
         "problem_type": model.problem_type,

@@ -238,7 +238,7 @@ class ModelWithHead(keras.Model):
         layer = Head(head, initializer_range, dtype=policy, name="head")
         inputs = {
             name: keras.Input((None,), dtype="int32", name=name)
-            for name in backbone.input_names
+            for name in backbone.input
             if start_id is None or not name.startswith("decoder_")
         }
         fed = dict(inputs)

@@ -7,20 +7,24 @@ same, so that everything else, saving included, knows one format only.
 
 import functools
 import math
+import re
 import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kerasllm.errors import PresetError
 from kerasllm.models.checkpoints import StoredTensor
-from kerasllm.models.tensors import extract_tensors
+from kerasllm.models.families.family import Family
+from kerasllm.models.tensors import join_parts
 
 if TYPE_CHECKING:
+    import keras
+
     from kerasllm.tokenization import Tokenizer
 
 _WEIGHTS = "model.weights.h5"
@@ -33,7 +37,7 @@ def is_keras_hub_config(content: Mapping) -> bool:
     return str(content.get("registered_name", "")).startswith(("keras_hub>", "keras_nlp>"))
 
 
-def read_keras_hub_config(content: Mapping, families: Mapping[str, ModuleType], *, source: str) -> dict:
+def read_keras_hub_config(content: Mapping, families: Mapping[str, Family], *, source: str) -> dict:
     """Turns KerasHub's config into the Hugging Face config that computes the same.
 
     Args:
@@ -77,7 +81,7 @@ class KerasHubCheckpoint:
         PresetError: If the weights are missing.
     """
 
-    def __init__(self, directory: Path, config: Mapping, family: ModuleType):
+    def __init__(self, directory: Path, config: Mapping, family: Family):
         self._file = directory / _WEIGHTS
         if not self._file.is_file():
             raise PresetError(f"`{directory}` has no `{_WEIGHTS}`. Check that the download is complete.")
@@ -93,7 +97,7 @@ class KerasHubCheckpoint:
 
     @functools.cached_property
     def _values(self) -> dict[str, np.ndarray]:
-        backbone = self._family.build_backbone(self._config)
+        backbone = self._build()
         try:
             self._check_size()
             with warnings.catch_warnings():
@@ -106,7 +110,17 @@ class KerasHubCheckpoint:
                 f"`{self._file}` is damaged, cut short or of another model ({reason[:300]}). Delete it and "
                 "fetch it again."
             ) from error
-        return extract_tensors(backbone, self._specs)
+        variables = {variable.path: variable for variable in backbone.weights}
+        paths = self._family.keras_hub_paths
+        return join_parts((spec, _value(variables, paths, spec.path)) for spec in self._specs)
+
+    def _build(self) -> "keras.Model":
+        import keras_hub
+
+        name = self._family.keras_hub_class
+        assert name is not None  # or its config had been refused
+        backbone: keras.Model = getattr(keras_hub.models, name)(**self._family.keras_hub_settings(self._config))
+        return backbone
 
     def _check_size(self) -> None:
         """Refuses a small file that unpacks to terabytes: Keras reads a tensor before its shape."""
@@ -121,6 +135,20 @@ class KerasHubCheckpoint:
                 f"`{self._file}` holds {sum(sizes):,} bytes of tensors, but its `config.json` asks for "
                 f"{expected:,}. Weights and config are of different models: fetch the preset again."
             )
+
+
+def _value(variables: Mapping[str, "keras.Variable"], paths: Mapping[str, str], path: str) -> np.ndarray:
+    """The value of our variable of that path, from KerasHub's; dense kernels without their split axes."""
+    layer, _, kind = path.rpartition("/")
+    numbers = re.findall(r"(?<=_)\d+(?=/|$)", layer)
+    theirs = paths[re.sub(r"(?<=_)\d+(?=/|$)", "{}", layer)].format(*numbers)
+    value = np.asarray(variables[f"{theirs}/{kind}"], np.float32)
+    if kind == "bias":
+        return value.reshape(-1)
+    if kind != "kernel" or value.ndim == 2:
+        return value
+    # Outputs of queries, keys and values are split into heads; the output of attention has split inputs.
+    return value.reshape(-1, value.shape[-1]) if theirs.endswith("output") else value.reshape(value.shape[0], -1)
 
 
 def load_keras_hub_tokenizer(directory: Path, settings: Mapping) -> "Tokenizer":

@@ -1,7 +1,9 @@
 """A preset: a pretrained checkpoint, checked, with its tokenizer, its backbone and its head."""
 
+import dataclasses
 import functools
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import numpy as np
 from kerasllm.errors import PresetError
 from kerasllm.models.checkpoints import Checkpoint
 from kerasllm.models.families import FAMILIES, find_family
+from kerasllm.models.families.family import MEAN_POOLED
 from kerasllm.models.inventory import log_inventory, take_inventory
 from kerasllm.models.keras_hub_format import (
     KerasHubCheckpoint,
@@ -18,7 +21,7 @@ from kerasllm.models.keras_hub_format import (
     read_keras_hub_config,
 )
 from kerasllm.models.labels import read_labels, read_problem_type
-from kerasllm.models.tensors import assign_tensors
+from kerasllm.models.tensors import TensorSpec
 
 if TYPE_CHECKING:
     import keras
@@ -41,9 +44,11 @@ class Preset:
         handle: What was given to `load`.
         path: The local directory.
         config: Its `config.json`, completed with the family's defaults.
-        family: The module of `kerasllm.models.families` that knows this architecture.
-        head: Kind of the trained head: `"pooled_classifier"`, `"mean_pooled_classifier"`,
-            `"masked_language"`, or `None`.
+        family: The `kerasllm.models.families.family.Family` that knows this architecture.
+        settings: The `BackboneSettings` that its config describes.
+        head: Kind of the trained head: `"pooled_classifier"`, `"mean_pooled_classifier"`, `"token_classifier"`,
+            `"masked_language"`, `"causal_language"`, `"seq2seq_language"`, or `None`.
+        tied: Whether a language head's matrix is that of the token embeddings.
         num_classes: Number of classes of a trained classifier, or `None`.
         labels: Its class names, or `None`.
         problem_type: What its logits mean, or `None`: `"single_label_classification"`,
@@ -65,9 +70,13 @@ class Preset:
         self._checkpoint: Checkpoint | KerasHubCheckpoint = (
             KerasHubCheckpoint(path, self.config, self.family) if self._from_keras_hub else Checkpoint(path)
         )
-        inventory = take_inventory(self.family, self.config, self._checkpoint.tensors, source=handle)
-        self._stored = inventory.stored
+        self.settings = self.family.backbone(self.config)
+        inventory = take_inventory(
+            self.family, self.config, self._checkpoint.tensors, self._checkpoint.read, source=handle
+        )
+        self._stored, self._zero = inventory.stored, inventory.zero
         self.head = inventory.head
+        self.tied = inventory.tied
         self.unused_tensors = inventory.unused
         self.missing_tensors = inventory.missing
         self.num_classes = inventory.num_classes
@@ -116,22 +125,32 @@ class Preset:
 
     @property
     def max_sequence_length(self) -> int:
-        """The longest sequence, in tokens, that the checkpoint has positions for."""
-        return int(self.family.setting(self.config, "max_position_embeddings"))
+        """The longest sequence, in tokens, that the checkpoint was made for."""
+        return self.family.max_length(self.config)
 
     @property
     def has_pooler(self) -> bool:
         """Whether the checkpoint has a trained pooler."""
-        return not self.missing_tensors
+        return self.settings.pooler is not None and not self.missing_tensors
+
+    @property
+    def start_id(self) -> int | None:
+        """The token that a decoder with an encoder begins with, or `None`."""
+        if self.settings.encoder is None or self.settings.decoder is None:
+            return None
+        stated = self.config.get("decoder_start_token_id")
+        return int(stated if stated is not None else self.config.get("pad_token_id") or 0)
 
     @functools.cached_property
     def default_pooling(self) -> str:
         """`"cls"` or `"mean"`: how this checkpoint is meant to be pooled.
 
-        The mean where a sentence-transformers `1_Pooling/config.json` says so, and where
-        there is no trained pooler.
+        The mean where a sentence-transformers `1_Pooling/config.json` says so, where the pooler was not trained,
+        and where the family has no classifier of its own.
         """
-        if self.head == "mean_pooled_classifier" or not self.has_pooler:
+        if self.head == MEAN_POOLED or "pooled_classifier" not in self.family.heads:
+            return "mean"
+        if (self.settings.pooler is not None and not self.has_pooler) or self.lacks_decoder:
             return "mean"
         pooling = self.path / "1_Pooling" / "config.json"
         if not pooling.is_file():
@@ -143,6 +162,11 @@ class Preset:
             else "cls"
         )
 
+    @property
+    def lacks_decoder(self) -> bool:
+        """Whether it is the encoder alone of a model that has a decoder too."""
+        return self.settings.decoder is None and "seq2seq_language" in self.family.heads
+
     @functools.cached_property
     def tokenizer(self) -> "Tokenizer":
         """The checkpoint's tokenizer; a `PresetError` if it has more tokens than the model has embeddings."""
@@ -152,7 +176,7 @@ class Preset:
             tokenizer = load_keras_hub_tokenizer(self.path, _read_json(self.path / "tokenizer.json"))
         else:
             tokenizer = Tokenizer.load(self.path)
-        embeddings = self.family.setting(self.config, "vocab_size")
+        embeddings = self.settings.embedding.vocabulary_size
         if tokenizer.vocabulary_size > embeddings:
             raise PresetError(
                 f"The tokenizer of `{self.handle}` has {tokenizer.vocabulary_size:,} tokens, but the model "
@@ -166,41 +190,73 @@ class Preset:
         """The Keras model from token ids to hidden states, in float32, with the checkpoint's weights."""
         return self.build_backbone()
 
-    def build_backbone(self, *, dropout: float | None = None, dtype_policy: str = "float32") -> "keras.Model":
+    def build_backbone(
+        self, *, dropout: float | None = None, dtype_policy: str = "float32", pooler: bool = True
+    ) -> "keras.Model":
         """Builds a new backbone with the checkpoint's weights, to be trained or changed.
 
         Args:
             dropout: Rate of all its dropouts. Defaults to `None`, the checkpoint's rates.
             dtype_policy: Keras dtype policy. Defaults to `"float32"`.
+            pooler: Whether the pooler is built where the family has one. Defaults to `True`.
 
         Returns:
-            A Keras model from `token_ids`, `padding_mask` and `segment_ids` to
-            `sequence_output` and `pooled_output`.
+            A `TransformerBackbone`: a Keras model from `token_ids`, `padding_mask` and what else the family
+            takes to `sequence_output` and, where there is a pooler, `pooled_output`.
 
         Raises:
             PresetError: If the weights cannot be read.
         """
-        backbone = self.family.build_backbone(self.config, dropout=dropout, dtype_policy=dtype_policy)
+        from kerasllm.models.transformer.backbone import TransformerBackbone
+
+        settings = self.settings
+        if dropout is not None:
+            settings = self.family.backbone({**self.config, **self.family.dropout_settings(dropout)})
+        if not pooler:
+            settings = dataclasses.replace(settings, pooler=None, pooler_dim=0)
         specs = self.family.backbone_tensors(self.config)
         if self.has_pooler:
             specs += self.family.pooler_tensors(self.config)
-        assign_tensors(backbone, specs, self.read_tensor)
-        return backbone
+        with self.weights_of(specs):
+            return TransformerBackbone(settings, dtype=dtype_policy, name="backbone")
+
+    def weights_of(self, specs: list[TensorSpec]) -> AbstractContextManager[None]:
+        """A context in which layers that are built begin with the checkpoint's values."""
+        from kerasllm.models.transformer.weights import weights_from
+
+        by_path = {spec.path: spec for spec in specs}
+
+        def source(path: str, shape: tuple[int, ...]) -> np.ndarray | None:
+            spec = by_path.get(path)
+            return None if spec is None else spec.to_keras(self.read_tensor(spec.name), shape)
+
+        return weights_from(source)
 
     def read_tensor(self, name: str) -> np.ndarray:
         """Reads a tensor of the checkpoint in float32, by its canonical name."""
+        if name in self._zero:
+            return np.zeros(1, np.float32)
         return self._checkpoint.read(self._stored[name])
 
     def hidden_states(
-        self, token_ids: "ArrayLike", padding_mask: "ArrayLike", segment_ids: "ArrayLike | None" = None
+        self,
+        token_ids: "ArrayLike",
+        padding_mask: "ArrayLike",
+        segment_ids: "ArrayLike | None" = None,
+        *,
+        decoder_token_ids: "ArrayLike | None" = None,
+        decoder_padding_mask: "ArrayLike | None" = None,
     ) -> np.ndarray:
-        """Computes the last hidden states.
+        """Computes the last hidden states, those of the decoder where there is one.
 
         Args:
             token_ids: Integers of shape `(batch, sequence)`.
             padding_mask: The same shape, 1 for tokens and 0 for padding.
             segment_ids: The same shape, 1 for the second text of a pair. Defaults to
-                `None`, all 0.
+                `None`, all 0; families without segments pass over it.
+            decoder_token_ids: `(batch, targets)`, for an encoder and a decoder. Defaults to `None`,
+                `token_ids` one place to the right, after the token that decoders begin with.
+            decoder_padding_mask: The same shape. Defaults to `None`, all 1.
 
         Returns:
             float32 of shape `(batch, sequence, dim)`; the rows of padding mean nothing.
@@ -209,28 +265,34 @@ class Preset:
             PresetError: If the shapes differ, or the ids or the length go beyond the
                 checkpoint's embeddings.
         """
-        inputs = self._inputs(token_ids, padding_mask, segment_ids)
-        return np.asarray(self.backbone(inputs, training=False)["sequence_output"])
+        inputs = self._inputs(token_ids, padding_mask, segment_ids, decoder_token_ids, decoder_padding_mask)
+        return np.asarray(self.backbone(inputs, training=False)["sequence_output"], np.float32)
 
     def logits(
-        self, token_ids: "ArrayLike", padding_mask: "ArrayLike", segment_ids: "ArrayLike | None" = None
+        self,
+        token_ids: "ArrayLike",
+        padding_mask: "ArrayLike",
+        segment_ids: "ArrayLike | None" = None,
+        *,
+        decoder_token_ids: "ArrayLike | None" = None,
+        decoder_padding_mask: "ArrayLike | None" = None,
     ) -> np.ndarray:
         """Computes what the checkpoint's trained head answers.
 
         Args:
-            token_ids: Integers of shape `(batch, sequence)`.
-            padding_mask: The same shape, 1 for tokens and 0 for padding.
-            segment_ids: The same shape. Defaults to `None`, all 0.
+            token_ids, padding_mask, segment_ids, decoder_token_ids, decoder_padding_mask: As in
+                `hidden_states`.
 
         Returns:
-            float32 of shape `(batch, num_classes)` from a classifier, or
-            `(batch, sequence, vocabulary_size)` from a masked-language head.
+            float32 of shape `(batch, num_classes)` from a classifier of texts, `(batch, sequence, num_classes)`
+            from one of tokens, or `(batch, sequence, vocabulary_size)` from a language head.
 
         Raises:
             PresetError: If the checkpoint has no trained head, or the inputs do not fit.
         """
-        inputs = self._inputs(token_ids, padding_mask, segment_ids)
-        return np.asarray(self._model_with_head(inputs, training=False))
+        inputs = self._inputs(token_ids, padding_mask, segment_ids, decoder_token_ids, decoder_padding_mask)
+        model = self._model_with_head
+        return np.asarray(model({name: inputs[name] for name in model.input}, training=False))
 
     @functools.cached_property
     def _model_with_head(self) -> "keras.Model":
@@ -241,31 +303,50 @@ class Preset:
                 f"`{self.handle}` has no trained head, so it has no logits. It has `hidden_states`, and "
                 "`build_classifier` puts a new head on it."
             )
-        if self.head == "masked_language":
-            return builders.build_masked_language_model(self)
-        return builders.build_trained_classifier(self)
+        return builders.build_with_head(self)
 
     def _inputs(
-        self, token_ids: "ArrayLike", padding_mask: "ArrayLike", segment_ids: "ArrayLike | None"
+        self,
+        token_ids: "ArrayLike",
+        padding_mask: "ArrayLike",
+        segment_ids: "ArrayLike | None",
+        decoder_token_ids: "ArrayLike | None",
+        decoder_padding_mask: "ArrayLike | None",
     ) -> dict[str, np.ndarray]:
         token_ids, padding_mask = np.asarray(token_ids), np.asarray(padding_mask)
-        segment_ids = np.zeros_like(token_ids) if segment_ids is None else np.asarray(segment_ids)
-        inputs = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
+        inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
+        segments = self.settings.embedding.num_segments
+        if segments:
+            inputs["segment_ids"] = np.zeros_like(token_ids) if segment_ids is None else np.asarray(segment_ids)
+        self._check_shapes(inputs)
+        if self.start_id is not None:
+            if decoder_token_ids is None:
+                decoder_token_ids = np.insert(token_ids, 0, self.start_id, axis=1)[:, :-1]
+            decoder_ids = np.asarray(decoder_token_ids)
+            mask = np.ones_like(decoder_ids) if decoder_padding_mask is None else np.asarray(decoder_padding_mask)
+            decoder = {"decoder_token_ids": decoder_ids, "decoder_padding_mask": mask}
+            self._check_shapes(decoder)
+            inputs |= decoder
+        for name, values in inputs.items():
+            if "token_ids" in name:
+                self._check_range(name, values, self.settings.embedding.vocabulary_size)
+        if segments:
+            self._check_range("segment_ids", inputs["segment_ids"], segments)
+        return {name: values.astype(np.int32) for name, values in inputs.items()}
+
+    def _check_shapes(self, inputs: dict[str, np.ndarray]) -> None:
         shapes = [values.shape for values in inputs.values()]
-        if token_ids.ndim != 2 or len(set(shapes)) > 1:
+        if len(shapes[0]) != 2 or len(set(shapes)) > 1:
             raise PresetError(
-                "`token_ids`, `padding_mask` and `segment_ids` must have one shape, (batch, sequence), but "
-                "have "
+                f"{', '.join(f'`{name}`' for name in inputs)} must have one shape, (batch, sequence), but have "
                 f"{', '.join(map(str, shapes))}."
             )
-        if token_ids.shape[1] > self.max_sequence_length:
+        most = self.family.max_positions(self.config)
+        if most is not None and shapes[0][1] > most:
             raise PresetError(
-                f"The sequences are {token_ids.shape[1]} tokens long, but `{self.handle}` has positions for "
-                f"{self.max_sequence_length}. Truncate them."
+                f"The sequences are {shapes[0][1]} tokens long, but `{self.handle}` has positions for {most}. "
+                "Truncate them."
             )
-        for name, size in (("token_ids", "vocab_size"), ("segment_ids", "type_vocab_size")):
-            self._check_range(name, inputs[name], self.family.setting(self.config, size))
-        return {name: values.astype(np.int32) for name, values in inputs.items()}
 
     def _check_range(self, name: str, values: np.ndarray, limit: int) -> None:
         if values.size and (values.min() < 0 or values.max() >= limit):

@@ -150,7 +150,8 @@ class _StackMaker:
         biases = {}
         for window in dict.fromkeys(stack.window(layer) for layer in range(stack.num_layers)):
             suffix = "" if window is None else f"_{window}"
-            bias = AttentionBias(stack.causal, window, name=f"{name}_bias{suffix}")(mask)
+            blind = stack.disentangled is not None
+            bias = AttentionBias(stack.causal, window, blind, name=f"{name}_bias{suffix}")(mask)
             biases[window] = bias if relative is None else bias + relative
         return biases
 

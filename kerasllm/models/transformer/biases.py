@@ -27,19 +27,24 @@ class AttentionBias(keras.layers.Layer):
     Args:
         causal: Whether tokens see only those before them. Defaults to `False`.
         window: How many tokens back they see, themselves included. Defaults to `None`, all.
+        blind: Whether padding sees nothing, and so everything alike. Defaults to `False`.
 
     Call arguments:
         padding_mask: Integers of shape `(batch, sequence)`, 1 for tokens and 0 for padding.
     """
 
-    def __init__(self, causal=False, window=None, **kwargs):
+    def __init__(self, causal=False, window=None, blind=False, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.causal = causal
         self.window = window
+        self.blind = blind
 
     def call(self, padding_mask):
         """See the class."""
-        seen = tf.cast(padding_mask, tf.bool)[:, None, None, :]
+        real = tf.cast(padding_mask, tf.bool)
+        seen = real[:, None, None, :]
+        if self.blind:
+            seen = tf.logical_and(seen, real[:, None, :, None])
         if self.causal or self.window is not None:
             place = tf.range(tf.shape(padding_mask)[1])
             back = place[:, None] - place[None, :]
@@ -51,7 +56,7 @@ class AttentionBias(keras.layers.Layer):
 
     def get_config(self):
         """Everything that `from_config` needs."""
-        return {**super().get_config(), "causal": self.causal, "window": self.window}
+        return {**super().get_config(), "causal": self.causal, "window": self.window, "blind": self.blind}
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")

@@ -221,7 +221,7 @@ class BackboneSettings:
         encoder: `None` in a model that only decodes.
         decoder: `None` in a model that only encodes.
         decoder_embedding: Of the decoder of an encoder-decoder; token embeddings are shared with the
-            encoder. `None` for the very same embeddings, positions included.
+            encoder. `None` for settings like those of the encoder.
         final_norm: Whether each stack ends in a normalization.
         final_dropout: Rate for what each stack gives.
         output_dim: Width of what leaves the decoder, where a dense layer without a bias changes it.
