@@ -7,7 +7,7 @@ from kerasllm.errors import ExportError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["to_dtype"]
+__all__ = ["share_weights", "to_dtype"]
 
 
 def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
@@ -30,18 +30,37 @@ def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
     layers = [layer for layer in model._flatten_layers() if layer.weights]
     if all(layer.dtype_policy.name == dtype for layer in layers if not isinstance(layer, keras.Model)):
         return model
-    twin = keras.models.clone_model(model, clone_function=lambda layer: _with_policy(layer, dtype))
+    from kerasllm.models.heads import ModelWithHead
+
+    if isinstance(model, ModelWithHead):
+        backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype})
+        config = {name: value for name, value in model.get_config().items() if name != "trainable"}
+        twin = type(model)(**{**config, "backbone": backbone})
+    else:
+        twin = keras.models.clone_model(model, clone_function=lambda layer: _with_policy(layer, dtype))
     if [weight.shape for weight in twin.weights] != [weight.shape for weight in model.weights]:
         raise ExportError(
             f"The model cannot be rebuilt in {dtype}: its config gives other weights than it has. Train it "
             f"with `dtype_policy={dtype!r}`, or export it in the precision that it was trained in."
         )
+    share_weights(twin, model)
+    return twin
+
+
+def share_weights(twin: "keras.Model", model: "keras.Model") -> None:
+    """Gives a model the weights of another: the very same where their precision is equal, otherwise copies.
+
+    Args:
+        twin: Gets the weights.
+        model: Has as many, in the same order.
+    """
+    import keras
+
     for new, old in zip(twin.weights, model.weights, strict=True):
         if new.dtype == old.dtype:
             new._value = old.value  # Keras has no public way to let two layers share a variable
         else:
             new.assign(keras.ops.cast(old.value, new.dtype))
-    return twin
 
 
 def _with_policy(layer: Any, dtype: str) -> Any:

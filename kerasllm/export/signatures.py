@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from kerasllm.errors import ExportError
-from kerasllm.export.forward import BertForward, KerasForward, make_forward
+from kerasllm.export.forward import HeadForward, KerasForward, make_forward
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,7 @@ _OUTPUTS = ("label", "score", "labels", "scores")
 class _Parts:
     """What `serve` reads; in one plain object so that TensorFlow does not track and save it."""
 
-    forward: BertForward | KerasForward
+    forward: HeadForward | KerasForward
     tokenizer: "Tokenizer"
     labels: tuple[str, ...]
     sequence_length: int

@@ -65,6 +65,9 @@ class Checkpoint:
             raise PresetError(_no_weights(directory))
         self.tensors: Mapping[str, StoredTensor] = MappingProxyType(tensors)
 
+    def prepare(self) -> None:
+        """Nothing: tensors are read one by one."""
+
     def read(self, name: str) -> np.ndarray:
         """Reads one tensor as float32.
 

@@ -89,7 +89,9 @@ class Head(keras.layers.Layer):
         self.settings = settings
         self.initializer_range = initializer_range
         options: dict[str, Any] = {"dtype": self.dtype_policy}
-        self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
+        self.dropout_before = None
+        if settings.dropout_before:
+            self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
         self.dropout = keras.layers.Dropout(settings.dropout, **options)
         self.dense = self.norm = self.bias = self.output_dense = None
         if settings.dim:
@@ -117,7 +119,8 @@ class Head(keras.layers.Layer):
     def call(self, inputs, padding_mask=None, table=None, training=None):
         """See the class."""
         hidden = self._pool(tf.cast(inputs, self.compute_dtype), padding_mask)
-        hidden = self.dropout_before(hidden, training=training)
+        if self.dropout_before is not None:
+            hidden = self.dropout_before(hidden, training=training)
         if self.dense is not None:
             hidden = self.dense(hidden)
         if self.norm is not None:
@@ -161,6 +164,7 @@ class _Output(Dense):
     """The last dense layer, whose matrix may be that of the token embeddings."""
 
     def __init__(self, settings, initializer_range, **kwargs):
+        # `matrices_in` is for the backbone: a head costs nothing in float32.
         super().__init__(settings.units, use_bias=settings.bias, initializer_range=initializer_range, **kwargs)
         self.tied = settings.tied
 
@@ -261,6 +265,12 @@ class ModelWithHead(keras.Model):
         self.checkpoint_config = checkpoint_config or {}
         self.labels = None if labels is None else tuple(labels)
         self.problem_type = problem_type
+
+    def __call__(self, inputs, *args, **kwargs):
+        """Like any Keras model; inputs that this family does not take are passed over."""
+        if isinstance(inputs, dict):
+            inputs = {name: inputs[name] for name in self.input}
+        return super().__call__(inputs, *args, **kwargs)
 
     def get_config(self):
         """Everything that `from_config` needs to compute the same."""

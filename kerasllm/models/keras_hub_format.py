@@ -52,7 +52,7 @@ def read_keras_hub_config(content: Mapping, families: Mapping[str, Family], *, s
         PresetError: If the class is not supported, or settings are missing.
     """
     name = str(content["registered_name"]).partition(">")[2]
-    known = {family.KERAS_HUB_CLASS: family for family in families.values()}
+    known = {family.keras_hub_class: family for family in families.values() if family.keras_hub_class}
     if name not in known:
         raise PresetError(
             f"`{source}` is KerasHub's `{name}`, which is not supported. Supported: "
@@ -90,6 +90,10 @@ class KerasHubCheckpoint:
         self.tensors: Mapping[str, StoredTensor] = MappingProxyType(
             {spec.name: StoredTensor(self._file, spec.shape, "F32") for spec in self._specs}
         )
+
+    def prepare(self) -> None:
+        """Loads the file: that builds a model, which must not happen while another one is being built."""
+        _ = self._values
 
     def read(self, name: str) -> np.ndarray:
         """Reads one tensor as float32; a `PresetError` if the file is damaged."""

@@ -225,6 +225,7 @@ class Preset:
         from kerasllm.models.transformer.weights import weights_from
 
         by_path = {spec.path: spec for spec in specs}
+        self._checkpoint.prepare()
 
         def source(path: str, shape: tuple[int, ...]) -> np.ndarray | None:
             spec = by_path.get(path)

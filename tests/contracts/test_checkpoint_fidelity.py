@@ -181,7 +181,7 @@ def test_the_measure_would_notice_a_wrong_setting(wrong, reference, inputs):
     path, model = reference("model")
     hidden, _, _ = run_reference(model, *inputs)
     preset = Preset.load(path)
-    preset.config.update(wrong)
+    preset.settings = preset.family.backbone({**preset.config, **wrong})
     with pytest.raises(AssertionError):
         assert_close(preset.hidden_states(*inputs), hidden, inputs[1])
 

@@ -82,15 +82,16 @@ def test_the_users_texts_do_not_leave_with_the_model(classifier, tmp_path):
     assert json.loads((folder / "kerasllm.json").read_text("utf-8"))["parity"]["num_probes"] == 36
 
 
-@pytest.mark.parametrize(("pooling", "unused"), [("cls", 0), ("mean", 2)])
-def test_only_what_serving_needs_is_saved(make_classifier, tmp_path, pooling, unused):
+@pytest.mark.parametrize(("pooling", "pooler"), [("cls", 2), ("mean", 0)])
+def test_only_what_serving_needs_is_saved(make_classifier, tmp_path, pooling, pooler):
     """No optimizer state, no random states; and where tokens are averaged, no pooler."""
     classifier = make_classifier(("a", "b"), pooling=pooling)
     classifier.model.compile("adamw", "mse")
     classifier.model.fit(_batch(classifier), np.zeros((2, 2)), verbose=0)
     reader = tf.train.load_checkpoint(str(classifier.export(tmp_path / "m") / "variables" / "variables"))
     saved = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
-    assert len(saved) == len(classifier.model.weights) - unused
+    assert len(saved) == len(classifier.model.weights)
+    assert sum("pooler" in weight.path for weight in classifier.model.weights) == pooler
 
 
 def _batch(classifier):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasllm.export.forward import BertForward, KerasForward, make_forward
+from kerasllm.export.forward import HeadForward, KerasForward, make_forward
 from kerasllm.export.precision import to_dtype
 
 TEXTS = ["the film is truly wonderful", "bad", "", "an awful plot " * 30, "the cast is superb", "boring"]
@@ -71,7 +71,7 @@ def test_training_on_changes_what_is_served(make_classifier):
     classifier = make_classifier(dtype_policy="mixed_bfloat16")
     module = classifier.module()
     before = module.serve(tf.constant(TEXTS))["scores"].numpy()
-    head = classifier.model.get_layer("classifier")
+    head = classifier.model.head.output_dense
     head.kernel.assign(-head.kernel)
     assert np.abs(module.serve(tf.constant(TEXTS))["scores"].numpy() - before).max() > 0.01
 
@@ -84,13 +84,13 @@ def test_the_written_out_forward_pass_computes_what_the_keras_layers_do(make_cla
     mask = tf.sequence_mask(inputs[1], inputs[0].shape[1], tf.int32)
     expected = model({"token_ids": inputs[0], "padding_mask": mask, "segment_ids": inputs[2]}, training=False)
     forward = make_forward(model, "float32")
-    assert isinstance(forward, BertForward)
+    assert isinstance(forward, HeadForward)
     np.testing.assert_allclose(forward(*inputs), expected, atol=1e-4)
     np.testing.assert_allclose(KerasForward(model, "float32")(*inputs), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("forward", [BertForward, KerasForward])
+@pytest.mark.parametrize("forward", [HeadForward, KerasForward])
 def test_every_precision_of_training_is_served_in_every_precision(make_classifier, forward, dtype):
     for policy in ("mixed_bfloat16", "mixed_float16"):
         model = make_classifier(dtype_policy=policy).model

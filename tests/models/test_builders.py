@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from kerasllm.errors import ConfigError, PresetError
 from kerasllm.models.builders import (
     build_classifier,
-    build_masked_language_model,
+    build_with_head,
     build_trained_classifier,
     load_classifier,
     save_weights,
@@ -157,8 +157,8 @@ def test_a_bare_encoder_is_not_a_classifier(preset, tiny_path):
         PresetError, match=r"has no trained classification head \(its `architectures`: \['BertModel'\]"
     ):
         build_trained_classifier(preset)
-    with pytest.raises(PresetError, match=r"has no masked-language head; its head is None"):
-        build_masked_language_model(preset)
+    with pytest.raises(PresetError, match=r"has no trained head. Its `architectures`"):
+        build_with_head(preset)
 
 
 def test_auto_pooling_is_the_checkpoints(preset, tmp_path, caplog):
@@ -173,16 +173,16 @@ def test_a_new_head_and_pooler_have_the_checkpoints_deviation(tmp_path):
     bare = Preset.load(tiny_bert(tmp_path, pooler=False, hidden_dim=64, initializer_range=0.5))
     model = build_classifier(bare, num_classes=200, pooling="cls")
     deviation = 0.5 * 0.88  # of a normal distribution cut at two deviations
-    assert np.std(model.get_layer("classifier").kernel) == pytest.approx(deviation, rel=0.05)
-    assert np.std(model.backbone.pooled_dense.kernel) == pytest.approx(deviation, rel=0.05)
-    assert not np.any(model.get_layer("classifier").bias)
+    assert np.std(model.head.output_dense.kernel) == pytest.approx(deviation, rel=0.05)
+    assert np.std(model.backbone.get_layer("pooler").kernel) == pytest.approx(deviation, rel=0.05)
+    assert not np.any(model.head.output_dense.bias)
 
 
 def test_the_same_seed_builds_the_same_model(preset):
     kernels = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
-        kernels.append(np.asarray(build_classifier(preset, num_classes=2).get_layer("classifier").kernel))
+        kernels.append(np.asarray(build_classifier(preset, num_classes=2).head.output_dense.kernel))
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert np.abs(kernels[0] - kernels[2]).max() > 0
 
@@ -213,7 +213,7 @@ def test_dropout_is_the_checkpoints_unless_given(changed):
     model = build_classifier(Preset.load(path), num_classes=2)
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
     assert sorted({layer.rate for layer in layers}) == [0.05, 0.2, 0.3]
-    assert model.get_layer("classifier_dropout").rate == 0.3
+    assert model.head.dropout.rate == 0.3
 
 
 @pytest.mark.parametrize(("policy", "pooling"), TRAINED[1:])

@@ -86,8 +86,8 @@ def test_without_a_pooler_the_mean_is_taken_and_it_is_said(tmp_path, caplog):
 
 
 def test_tensors_of_another_head_are_named_once(changed, tiny_classifier_path, caplog):
-    """A token classifier's head has the name of a sequence classifier's, and must not be taken for one."""
-    path = changed(source=tiny_classifier_path, config={"architectures": ["BertForTokenClassification"]})
+    """A head for questions has the shape of a sequence classifier's, and must not be taken for one."""
+    path = changed(source=tiny_classifier_path, config={"architectures": ["BertForMultipleChoice"]})
     with caplog.at_level(logging.INFO, logger="kerasllm"):
         preset = Preset.load(path)
     assert preset.head is None
@@ -132,7 +132,7 @@ def reshape(tensors):
     [
         (
             {"tensors": without("layer.1.")},
-            r"lacks 16 tensors that its `config.json` asks for: `encoder.layer.1.attention.self.query.weight`"
+            r"lacks 16 tensors that its `config.json` asks for: `encoder.layer.1.attention.output.LayerNorm.weight`"
             r".* and 11 more. The weights are incomplete",
         ),
         (
@@ -180,10 +180,10 @@ def test_labels_must_fit_the_head(changed, tiny_classifier_path):
     [
         (
             {"model_type": "brt"},
-            r"of the `model_type` 'brt', which is unknown. Did you mean `bert`\? Supported: bert",
+            r"of the `model_type` 'brt', which is unknown. Did you mean `bert` or `bart` or `albert`\? Supported: albert, bart, bert",
         ),
-        ({"model_type": "t5"}, r"of the `model_type` 't5', which is unknown. Supported: bert"),
-        ({"model_type": ...}, r"has no `model_type`.*Supported: bert"),
+        ({"model_type": "whisper"}, r"of the `model_type` 'whisper', which is unknown. Supported: albert, bart"),
+        ({"model_type": ...}, r"has no `model_type`.*Supported: albert"),
         ({"auto_map": {"AutoModel": "modeling.Model"}}, r"needs code of its own \(`auto_map`.*never runs"),
         (
             {"hidden_act": "gelu_nwe"},
@@ -192,7 +192,7 @@ def test_labels_must_fit_the_head(changed, tiny_classifier_path):
         ({"hidden_size": "16"}, r"`hidden_size` is '16', but must be a positive integer"),
         ({"num_attention_heads": 3}, r"`hidden_size` 16 is not a multiple of `num_attention_heads` 3"),
         ({"position_embedding_type": "relative_key"}, r"'relative_key', only 'absolute' works"),
-        ({"is_decoder": True}, r"only encoders are supported"),
+        ({"is_decoder": True}, r"computed as an encoder only"),
         (
             {"hidden_dropout_prob": 1.5},
             r"`hidden_dropout_prob` is 1.5, but must be a number from 0 to below 1",
@@ -241,7 +241,7 @@ def test_a_file_is_not_a_preset(tiny_path):
 def test_a_model_in_memory_is_not_yet_a_preset(tiny_path):
     backbone = Preset.load(tiny_path).backbone
     with pytest.raises(
-        PresetError, match=r"but a BertBackbone was given. A Keras model in memory cannot be a preset yet"
+        PresetError, match=r"but a TransformerBackbone was given. A Keras model in memory cannot be a preset yet"
     ):
         Preset.load(backbone)
 

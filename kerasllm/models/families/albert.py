@@ -83,6 +83,7 @@ class ALBERT(Encoder):
             },
         ),
     }
+    counts_layers = ("num_hidden_layers", "num_hidden_groups", "inner_group_num")
     copies = ("predictions.decoder.bias",)
 
     def stack(self, config: Mapping[str, Any], **changes: Any) -> StackSettings:

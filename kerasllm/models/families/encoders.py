@@ -76,6 +76,7 @@ class Encoder(Family):
             encoder=self.stack(config),
             pooler=self.pooler,
             pooler_dim=config["hidden_size"] if self.pooler else 0,
+            initializer_range=config["initializer_range"],
         )
 
     def embedding(self, config: Mapping[str, Any], **changes: Any) -> EmbeddingSettings:

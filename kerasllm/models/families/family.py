@@ -94,7 +94,7 @@ class Family:
         epsilon, deviation, activation, positions: What its config calls the norms' epsilon, the standard deviation
             of new weights, the activation, and the number of positions.
         more_rates: Dropout rates that are not among the defaults.
-        counts_layers: What its config calls the number of layers.
+        counts_layers: What its config calls the numbers of layers, and of whatever else is listed one by one.
     """
 
     model_type: ClassVar[str]
@@ -178,9 +178,9 @@ class Family:
             problems.append(f"`{self.activation}` {activation!r} is unknown{hint}, known are: {known}")
         if problems:
             return problems
-        layers = max(full[name] for name in self.counts_layers)
-        if layers > _MOST_LAYERS:
-            return [f"`{self.counts_layers[0]}` is {layers}, more than {_MOST_LAYERS}"]
+        many = [name for name in self.counts_layers if full[name] > _MOST_LAYERS]
+        if many:
+            return [f"`{name}` is {full[name]}, more than {_MOST_LAYERS}" for name in many]
         return self.problems(full)
 
     def _bad_numbers(self, config: Mapping[str, Any]) -> list[str]:
@@ -372,7 +372,7 @@ def _unsupported(config: Mapping[str, Any]) -> list[str]:
             f"`position_embedding_type` is {config['position_embedding_type']!r}, only 'absolute' works"
         )
     if config.get("add_cross_attention") or (config.get("is_decoder") and not config.get("is_encoder_decoder")):
-        problems.append("`is_decoder` or `add_cross_attention` is true, but this family is not computed that way")
+        problems.append("`is_decoder` or `add_cross_attention` is true, but this family is computed as an encoder only")
     if config.get("quantization_config"):
         problems.append("its weights are quantized (`quantization_config`), only float weights can be loaded")
     if config.get("pruned_heads"):

@@ -63,6 +63,7 @@ class Mixtral(Mistral):
     }
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("Mixtral")
     theta = 1e6
+    counts_layers = ("num_hidden_layers", "num_local_experts")
 
     def stack(self, config: Mapping[str, Any], **changes: Any) -> StackSettings:
         """See `Llama.stack`."""

@@ -173,8 +173,8 @@ class T5(Family):
                 f"and one: {known}"
             )
         decoders = config.get("num_decoder_layers")
-        if decoders is not None and (not isinstance(decoders, int) or decoders < 1):
-            problems.append(f"`num_decoder_layers` is {decoders!r}, but must be a positive integer")
+        if decoders is not None and (not isinstance(decoders, int) or not 1 <= decoders <= 1000):
+            problems.append(f"`num_decoder_layers` is {decoders!r}, but must be from 1 to 1000")
         return problems
 
     def backbone_names(self, config: Mapping[str, Any]) -> Names:

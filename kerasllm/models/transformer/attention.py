@@ -29,7 +29,8 @@ class Attention(keras.layers.Layer):
     """
 
     def __init__(self, settings, layer=0, **kwargs):
-        super().__init__(**kwargs)
+        # Masks and rotary positions stay in float32, whatever the precision.
+        super().__init__(**{"autocast": False, **kwargs})
         if not isinstance(settings, StackSettings):
             settings = from_dict(settings, StackSettings)
         self.settings = settings
@@ -88,7 +89,7 @@ class Attention(keras.layers.Layer):
         scores = tf.reshape(scores, [batch, settings.num_heads, length, others])
         if bias is not None:
             scores = scores + bias
-        shares = self.dropout(tf.cast(tf.nn.softmax(scores), value.dtype), training=training)
+        shares = tf.cast(self.dropout(tf.nn.softmax(scores), training=training), value.dtype)
         mixed = tf.matmul(tf.reshape(shares, [batch, shared, -1, others]), value)
         mixed = tf.reshape(mixed, [batch, settings.num_heads, length, dim])
         mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch, length, settings.num_heads * dim])

@@ -62,7 +62,10 @@ class TransformerBackbone(keras.Model):
             hidden = Dense(settings.output_dim, use_bias=False, dtype=policy, name="output_projection")(hidden)
         outputs = {"sequence_output": hidden}
         if settings.pooler is not None:
-            pooler = Dense(settings.pooler_dim, settings.pooler, dtype=policy, name="pooler")
+            deviation = settings.initializer_range
+            pooler = Dense(
+                settings.pooler_dim, settings.pooler, initializer_range=deviation, dtype=policy, name="pooler"
+            )
             outputs["pooled_output"] = pooler(hidden[:, 0])
         super().__init__(inputs, outputs, **kwargs)
 
@@ -137,6 +140,8 @@ class _StackMaker:
             window = stack.window(number)
             turned = None if number in stack.without_rotary else rotary[window is not None]
             layer = own[stack.owner(number)]
+            if self.settings.first_only and number == stack.num_layers - 1:
+                options["first_only"] = True
             hidden = layer(hidden, bias=biases[window], rotary=turned, **options)
         return self._finish(name, stack, hidden)
 

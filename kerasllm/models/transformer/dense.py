@@ -1,5 +1,8 @@
 """The dense layer and the embedding of every backbone."""
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -8,7 +11,25 @@ import tensorflow as tf
 from kerasllm.models.transformer.activations import ACTIVATIONS
 from kerasllm.models.transformer.weights import Weighted
 
-__all__ = ["Dense", "Embedding"]
+__all__ = ["Dense", "Embedding", "matrices_in"]
+
+_matrices: ContextVar[str | None] = ContextVar("matrices", default=None)
+
+
+@contextlib.contextmanager
+def matrices_in(dtype: str) -> Iterator[None]:
+    """Dense layers and embeddings that are made inside keep their matrices, and multiply, in this precision.
+
+    Everything else stays as asked: with float32 around them, additions, norms and softmax lose no digits.
+
+    Args:
+        dtype: E.g. `"bfloat16"`.
+    """
+    token = _matrices.set(dtype)
+    try:
+        yield
+    finally:
+        _matrices.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -29,7 +50,7 @@ class Dense(Weighted, keras.layers.Dense):
             units,
             use_bias=use_bias,
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
-            **kwargs,
+            **_with_dtype(kwargs),
         )
         self.activation_name = activation
         self.initializer_range = initializer_range
@@ -75,7 +96,7 @@ class Embedding(Weighted, keras.layers.Embedding):
             input_dim,
             output_dim,
             embeddings_initializer=keras.initializers.TruncatedNormal(stddev=initializer_range),
-            **kwargs,
+            **_with_dtype(kwargs),
         )
         self.initializer_range = initializer_range
 
@@ -86,3 +107,8 @@ class Embedding(Weighted, keras.layers.Embedding):
             **{key: config[key] for key in ("name", "trainable", "dtype", "input_dim", "output_dim")},
             "initializer_range": self.initializer_range,
         }
+
+
+def _with_dtype(options: dict[str, Any]) -> dict[str, Any]:
+    dtype = _matrices.get()
+    return options if dtype is None else {**options, "dtype": dtype}

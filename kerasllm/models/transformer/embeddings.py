@@ -100,13 +100,13 @@ class InputEmbeddings(keras.layers.Layer):
         hidden = tokens * tf.cast(settings.scale, tokens.dtype) if settings.scale != 1 else tokens
         late = settings.positions_late
         if self.segments is not None:
-            hidden += self.segments(segment_ids)
+            hidden += tf.cast(self.segments(segment_ids), hidden.dtype)
         if self.positions is not None and not late:
-            hidden += self.positions(positions + settings.position_offset)
+            hidden += tf.cast(self.positions(positions + settings.position_offset), hidden.dtype)
         if self.projection is not None and (late or settings.norm_late):
             hidden = self.projection(hidden)
         if self.positions is not None and late:
-            hidden += self.positions(positions + settings.position_offset)
+            hidden += tf.cast(self.positions(positions + settings.position_offset), hidden.dtype)
         if self.norm is not None:
             hidden = self.norm(hidden)
         if settings.hide_padding:

@@ -45,7 +45,9 @@ class FeedForward(_Configured):
         activation = None if settings.gated else settings.activation
         self.up = Dense(settings.intermediate_dim, activation, name="up", **options)
         self.down = Dense(settings.hidden_dim, name="down", **options)
-        self.dropout = keras.layers.Dropout(settings.activation_dropout, dtype=self.dtype_policy)
+        self.dropout = None
+        if settings.activation_dropout:
+            self.dropout = keras.layers.Dropout(settings.activation_dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Makes the weights."""
@@ -60,7 +62,7 @@ class FeedForward(_Configured):
         hidden = self.up(inputs)
         if self.gate is not None:
             hidden = self.gate(inputs) * hidden
-        if self.settings.activation_dropout:
+        if self.dropout is not None:
             hidden = self.dropout(hidden, training=training)
         return self.down(hidden)
 
@@ -99,7 +101,7 @@ class Experts(_Configured):
         for number, expert in enumerate(self.experts):
             place = tf.where(tf.equal(chosen, number))  # token, rank
             answers = expert(tf.gather(tokens, place[:, 0])[None], training=training)[0]
-            answers *= tf.cast(tf.gather_nd(shares, place), answers.dtype)[:, None]
+            answers = tf.cast(answers, total.dtype) * tf.cast(tf.gather_nd(shares, place), total.dtype)[:, None]
             total = tf.tensor_scatter_nd_add(total, place[:, :1], answers)
         return tf.reshape(total, tf.shape(inputs))
 

@@ -26,10 +26,12 @@ class TransformerLayer(keras.layers.Layer):
         distances: What `DistanceEmbeddings` gave, or `None`.
         memory: Output of the encoder, where there is one.
         memory_bias: What is added to the scores of cross-attention.
+        first_only: Whether it answers for the first token alone, `(batch, 1, dim)`.
     """
 
     def __init__(self, settings, layer=0, **kwargs):
-        super().__init__(**kwargs)
+        # Masks and rotary positions stay in float32, whatever the precision.
+        super().__init__(**{"autocast": False, **kwargs})
         if not isinstance(settings, StackSettings):
             settings = from_dict(settings, StackSettings)
         self.settings = settings
@@ -68,11 +70,21 @@ class TransformerLayer(keras.layers.Layer):
                 part.build(shape)
 
     def call(
-        self, inputs, bias=None, rotary=None, distances=None, memory=None, memory_bias=None, training=None
+        self,
+        inputs,
+        bias=None,
+        rotary=None,
+        distances=None,
+        memory=None,
+        memory_bias=None,
+        first_only=False,
+        training=None,
     ):
         """See the class."""
 
         def attend(tokens):
+            if first_only:
+                return self.attention(tokens, bias, None, inputs, training=training)
             if distances is not None:
                 return self.attention(tokens, bias, distances, training=training)
             return self.attention(tokens, bias, rotary, training=training)
@@ -83,7 +95,7 @@ class TransformerLayer(keras.layers.Layer):
         def network(tokens):
             return self.feed_forward(tokens, training=training)
 
-        return self.steps(inputs, attend, remember, network, training=training)
+        return self.steps(inputs[:, :1] if first_only else inputs, attend, remember, network, training=training)
 
     def steps(self, inputs, attend, remember, network, *, training=None):
         """Goes through the layer, with the given functions for its three parts."""
@@ -105,9 +117,10 @@ class TransformerLayer(keras.layers.Layer):
             hidden = hidden + drop(added if end_norm is None else end_norm(added), training=training)
         return hidden
 
-    def compute_output_shape(self, input_shape, *shapes, **named_shapes):
-        """The shape of the input."""
-        return input_shape
+    def compute_output_spec(self, inputs, *tensors, first_only=False, **named_tensors):
+        """Like the input."""
+        shape = (inputs.shape[0], 1, inputs.shape[2]) if first_only else inputs.shape
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
     def get_config(self):
         """Everything that `from_config` needs."""

@@ -227,6 +227,9 @@ class BackboneSettings:
         output_dim: Width of what leaves the decoder, where a dense layer without a bias changes it.
         pooler: `None`, or the activation of the dense layer on the first token.
         pooler_dim: Its width.
+        first_only: Whether the last layer answers for the first token alone, so that the output is
+            `(batch, 1, dim)`: all that some heads look at. See `can_answer_first`.
+        initializer_range: Standard deviation of a new pooler's weights.
     """
 
     embedding: EmbeddingSettings
@@ -238,6 +241,15 @@ class BackboneSettings:
     output_dim: int | None = None
     pooler: str | None = None
     pooler_dim: int = 0
+    first_only: bool = False
+    initializer_range: float = 0.02
+
+    @property
+    def can_answer_first(self) -> bool:
+        """Whether `first_only` is possible."""
+        stack = self.stack
+        positions = (stack.rotary, stack.relative_bias, stack.disentangled)
+        return self.decoder is None and stack.norm_place == "post" and positions == (None,) * 3
 
     @property
     def stack(self) -> StackSettings:
