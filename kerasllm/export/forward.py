@@ -1,8 +1,9 @@
-"""Forward passes for inference: the same numbers as the model that was trained, and nothing that inference does not need.
+"""Forward passes for inference: the same numbers as the model that was trained, and nothing that inference
+does not need.
 
-The layers of our backbones are written as products of matrices of tokens, so that TensorFlow's CPU runtime makes one op
-of product, bias and exact GELU, on a server too. Export compares what comes out with the Keras model before anything
-is published.
+The layers of our backbones are written as products of matrices of tokens, so that TensorFlow's CPU runtime
+makes one op of product, bias and exact GELU, on a server too. Export compares what comes out with the Keras
+model before anything is published.
 """
 
 import contextlib
@@ -73,8 +74,8 @@ class HeadForward:
     """A backbone of ours and its head.
 
     Additions, normalization, softmax and the head are float32 in every precision; the matrix
-    products, where the time goes, are in the precision asked for. Where the head sees the first token only, so does
-    the last layer.
+    products, where the time goes, are in the precision asked for. Where the head sees the first token only,
+    so does the last layer.
 
     Args:
         model: `kerasllm.models.heads.ModelWithHead`.

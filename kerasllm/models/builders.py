@@ -117,8 +117,8 @@ def build_with_head(preset: Preset, *, dtype_policy: str = "float32") -> "ModelW
         dtype_policy: Keras dtype policy. Defaults to `"float32"`.
 
     Returns:
-        The model; a `Classifier` with the checkpoint's `labels` and `problem_type` where it classifies texts or
-        tokens.
+        The model; a `Classifier` with the checkpoint's `labels` and `problem_type` where it classifies texts
+        or tokens.
 
     Raises:
         PresetError: If the checkpoint has no trained head.
@@ -126,7 +126,9 @@ def build_with_head(preset: Preset, *, dtype_policy: str = "float32") -> "ModelW
     from kerasllm.models.heads import Classifier, ModelWithHead
 
     if preset.head is None:
-        raise PresetError(f"`{preset.handle}` has no trained head. Its `architectures`: {_architectures(preset)}.")
+        raise PresetError(
+            f"`{preset.handle}` has no trained head. Its `architectures`: {_architectures(preset)}."
+        )
     family, config, kind = preset.family, preset.config, preset.head
     units = preset.num_classes or 0
     head = family.head(config, kind, units, tied=preset.tied)
@@ -192,8 +194,8 @@ def save_weights(model: "ModelWithHead", directory: str | Path) -> None:
     """Writes a model in Hugging Face format: `config.json` and `model.safetensors`.
 
     transformers loads it as the class that its family has for such a head. A classifier on
-    the mean of the token vectors, for which it has none, is a model without a head to it, with the head's tensors
-    (`mean_pooled_classifier.weight`, `.bias`) beside. The same weights give the same bytes.
+    the mean of the token vectors, for which it has none, is a model without a head to it, with the head's
+    tensors (`mean_pooled_classifier.weight`, `.bias`) beside. The same weights give the same bytes.
 
     Args:
         model: The model.
@@ -209,9 +211,13 @@ def save_weights(model: "ModelWithHead", directory: str | Path) -> None:
 
     directory = Path(directory)
     family = FAMILIES[model.checkpoint_config["model_type"]]
+    values = extract_tensors(model, _saved_tensors(model))
+    form = family.head_format(model.kind)
+    tied_bias, own_bias = (names.get("head/output/bias") for names in (form.names, form.untied_names))
+    if isinstance(tied_bias, str) and own_bias in values:
+        values[tied_bias] = values[own_bias]  # transformers has both, and uses the one beside the matrix
     tensors = {
-        family.stored_name(name, model.kind): np.ascontiguousarray(values)
-        for name, values in extract_tensors(model, _saved_tensors(model)).items()
+        family.stored_name(name, model.kind): np.ascontiguousarray(value) for name, value in values.items()
     }
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     config = json.dumps(_saved_config(model), indent=2, sort_keys=True, ensure_ascii=False)
@@ -307,7 +313,7 @@ def _config_of_kind(model: "ModelWithHead") -> dict[str, Any]:
     config, family = dict(model.checkpoint_config), FAMILIES[model.checkpoint_config["model_type"]]
     form = family.head_format(model.kind)
     config["architectures"] = [form.architecture[0] if form.architecture else family.base_class(config)]
-    return config
+    return family.saved_config(config)
 
 
 def _saved_config(model: "ModelWithHead") -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Head(keras.layers.Layer):
         if settings.dropout_before:
             self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
         self.dropout = keras.layers.Dropout(settings.dropout, **options)
-        self.dense = self.norm = self.bias = self.output_dense = None
+        self.dense = self.norm = None
         if settings.dim:
             self.dense = Dense(
                 settings.dim,
@@ -165,7 +165,9 @@ class _Output(Dense):
 
     def __init__(self, settings, initializer_range, **kwargs):
         # `matrices_in` is for the backbone: a head costs nothing in float32.
-        super().__init__(settings.units, use_bias=settings.bias, initializer_range=initializer_range, **kwargs)
+        super().__init__(
+            settings.units, use_bias=settings.bias, initializer_range=initializer_range, **kwargs
+        )
         self.tied = settings.tied
 
     def build(self, input_shape):
@@ -177,7 +179,7 @@ class _Output(Dense):
             self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
         self.built = True
 
-    def call(self, inputs, table=None, training=None):
+    def call(self, inputs, table=None, training=None):  # type: ignore[override]
         if not self.tied:
             return super().call(inputs, training=training)
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])

@@ -71,7 +71,8 @@ def take_inventory(
     pooler = family.pooler_tensors(config)
     missing = () if any(spec.name in stored for spec in pooler) else tuple(spec.name for spec in pooler)
     needed = family.backbone_tensors(config) + ([] if missing else pooler)
-    num_classes, tied, optional = None, False, ()
+    num_classes, tied = None, False
+    optional: tuple[str, ...] = ()
     if head is not None:
         if "classifier" in head:
             num_classes = (shapes.get(family.output_name(head)) or (0,))[0]

@@ -121,9 +121,8 @@ class KerasHubCheckpoint:
     def _build(self) -> "keras.Model":
         import keras_hub
 
-        name = self._family.keras_hub_class
-        assert name is not None  # or its config had been refused
-        backbone: keras.Model = getattr(keras_hub.models, name)(**self._family.keras_hub_settings(self._config))
+        kind = getattr(keras_hub.models, str(self._family.keras_hub_class))
+        backbone: keras.Model = kind(**self._family.keras_hub_settings(self._config))
         return backbone
 
     def _check_size(self) -> None:
@@ -152,7 +151,9 @@ def _value(variables: Mapping[str, "keras.Variable"], paths: Mapping[str, str], 
     if kind != "kernel" or value.ndim == 2:
         return value
     # Outputs of queries, keys and values are split into heads; the output of attention has split inputs.
-    return value.reshape(-1, value.shape[-1]) if theirs.endswith("output") else value.reshape(value.shape[0], -1)
+    return (
+        value.reshape(-1, value.shape[-1]) if theirs.endswith("output") else value.reshape(value.shape[0], -1)
+    )
 
 
 def load_keras_hub_tokenizer(directory: Path, settings: Mapping) -> "Tokenizer":

@@ -46,7 +46,8 @@ class Preset:
         config: Its `config.json`, completed with the family's defaults.
         family: The `kerasllm.models.families.family.Family` that knows this architecture.
         settings: The `BackboneSettings` that its config describes.
-        head: Kind of the trained head: `"pooled_classifier"`, `"mean_pooled_classifier"`, `"token_classifier"`,
+        head: Kind of the trained head: `"pooled_classifier"`, `"mean_pooled_classifier"`,
+            `"token_classifier"`,
             `"masked_language"`, `"causal_language"`, `"seq2seq_language"`, or `None`.
         tied: Whether a language head's matrix is that of the token embeddings.
         num_classes: Number of classes of a trained classifier, or `None`.
@@ -145,8 +146,8 @@ class Preset:
     def default_pooling(self) -> str:
         """`"cls"` or `"mean"`: how this checkpoint is meant to be pooled.
 
-        The mean where a sentence-transformers `1_Pooling/config.json` says so, where the pooler was not trained,
-        and where the family has no classifier of its own.
+        The mean where a sentence-transformers `1_Pooling/config.json` says so, where the pooler was not
+        trained, and where the family has no classifier of its own.
         """
         if self.head == MEAN_POOLED or "pooled_classifier" not in self.family.heads:
             return "mean"
@@ -281,12 +282,15 @@ class Preset:
         """Computes what the checkpoint's trained head answers.
 
         Args:
-            token_ids, padding_mask, segment_ids, decoder_token_ids, decoder_padding_mask: As in
-                `hidden_states`.
+            token_ids: As in `hidden_states`, like all others.
+            padding_mask: The mask of `token_ids`.
+            segment_ids: Which text of a pair each token belongs to. Defaults to `None`.
+            decoder_token_ids: What the decoder reads. Defaults to `None`.
+            decoder_padding_mask: The mask of `decoder_token_ids`. Defaults to `None`.
 
         Returns:
-            float32 of shape `(batch, num_classes)` from a classifier of texts, `(batch, sequence, num_classes)`
-            from one of tokens, or `(batch, sequence, vocabulary_size)` from a language head.
+            float32 of shape `(batch, num_classes)` from a classifier of texts, `(batch, sequence,
+            num_classes)` from one of tokens, or `(batch, sequence, vocabulary_size)` from a language head.
 
         Raises:
             PresetError: If the checkpoint has no trained head, or the inputs do not fit.
@@ -318,13 +322,19 @@ class Preset:
         inputs = {"token_ids": token_ids, "padding_mask": padding_mask}
         segments = self.settings.embedding.num_segments
         if segments:
-            inputs["segment_ids"] = np.zeros_like(token_ids) if segment_ids is None else np.asarray(segment_ids)
+            inputs["segment_ids"] = (
+                np.zeros_like(token_ids) if segment_ids is None else np.asarray(segment_ids)
+            )
         self._check_shapes(inputs)
         if self.start_id is not None:
             if decoder_token_ids is None:
                 decoder_token_ids = np.insert(token_ids, 0, self.start_id, axis=1)[:, :-1]
             decoder_ids = np.asarray(decoder_token_ids)
-            mask = np.ones_like(decoder_ids) if decoder_padding_mask is None else np.asarray(decoder_padding_mask)
+            mask = (
+                np.ones_like(decoder_ids)
+                if decoder_padding_mask is None
+                else np.asarray(decoder_padding_mask)
+            )
             decoder = {"decoder_token_ids": decoder_ids, "decoder_padding_mask": mask}
             self._check_shapes(decoder)
             inputs |= decoder
@@ -339,14 +349,14 @@ class Preset:
         shapes = [values.shape for values in inputs.values()]
         if len(shapes[0]) != 2 or len(set(shapes)) > 1:
             raise PresetError(
-                f"{', '.join(f'`{name}`' for name in inputs)} must have one shape, (batch, sequence), but have "
-                f"{', '.join(map(str, shapes))}."
+                f"{', '.join(f'`{name}`' for name in inputs)} must have one shape, (batch, sequence), "
+                f"but have {', '.join(map(str, shapes))}."
             )
         most = self.family.max_positions(self.config)
         if most is not None and shapes[0][1] > most:
             raise PresetError(
-                f"The sequences are {shapes[0][1]} tokens long, but `{self.handle}` has positions for {most}. "
-                "Truncate them."
+                f"The sequences are {shapes[0][1]} tokens long, but `{self.handle}` has positions for "
+                f"{most}. Truncate them."
             )
 
     def _check_range(self, name: str, values: np.ndarray, limit: int) -> None:

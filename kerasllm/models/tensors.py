@@ -93,8 +93,8 @@ def check_shapes(specs: Iterable[TensorSpec], shapes: Mapping[str, tuple[int, ..
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise PresetError(
             f"The weights of `{source}` do not have the shapes that its `config.json` asks for: "
-            f"{'; '.join(list(wrong.values())[:5])}{more}. Config and weights come from different checkpoints, "
-            "or one was edited: fetch both again."
+            f"{'; '.join(list(wrong.values())[:5])}{more}. Config and weights come from different "
+            "checkpoints, or one was edited: fetch both again."
         )
 
 

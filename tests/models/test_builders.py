@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from kerasllm.errors import ConfigError, PresetError
 from kerasllm.models.builders import (
     build_classifier,
-    build_with_head,
     build_trained_classifier,
+    build_with_head,
     load_classifier,
     save_weights,
     with_dtype_policy,

@@ -132,7 +132,8 @@ def reshape(tensors):
     [
         (
             {"tensors": without("layer.1.")},
-            r"lacks 16 tensors that its `config.json` asks for: `encoder.layer.1.attention.output.LayerNorm.weight`"
+            r"lacks 16 tensors that its `config.json` asks for: "
+            r"`encoder.layer.1.attention.output.LayerNorm.weight`"
             r".* and 11 more. The weights are incomplete",
         ),
         (
@@ -180,9 +181,13 @@ def test_labels_must_fit_the_head(changed, tiny_classifier_path):
     [
         (
             {"model_type": "brt"},
-            r"of the `model_type` 'brt', which is unknown. Did you mean `bert` or `bart` or `albert`\? Supported: albert, bart, bert",
+            r"of the `model_type` 'brt', which is unknown. Did you mean `bert` or `bart` or `albert`\? "
+            r"Supported: albert, bart, bert",
         ),
-        ({"model_type": "whisper"}, r"of the `model_type` 'whisper', which is unknown. Supported: albert, bart"),
+        (
+            {"model_type": "whisper"},
+            r"of the `model_type` 'whisper', which is unknown. Supported: albert, bart",
+        ),
         ({"model_type": ...}, r"has no `model_type`.*Supported: albert"),
         ({"auto_map": {"AutoModel": "modeling.Model"}}, r"needs code of its own \(`auto_map`.*never runs"),
         (
@@ -241,7 +246,8 @@ def test_a_file_is_not_a_preset(tiny_path):
 def test_a_model_in_memory_is_not_yet_a_preset(tiny_path):
     backbone = Preset.load(tiny_path).backbone
     with pytest.raises(
-        PresetError, match=r"but a TransformerBackbone was given. A Keras model in memory cannot be a preset yet"
+        PresetError,
+        match=r"but a TransformerBackbone was given. A Keras model in memory cannot be a preset yet",
     ):
         Preset.load(backbone)
 

@@ -1,7 +1,7 @@
 """One file a family of models: how its config is read and where its tensors go.
 
-`FAMILIES` maps the `model_type` of a `config.json` to the `Family` that knows it. None of it imports TensorFlow, so a bad
-checkpoint is refused at once.
+`FAMILIES` maps the `model_type` of a `config.json` to the `Family` that knows it. None of it imports
+TensorFlow, so a bad checkpoint is refused at once.
 """
 
 import difflib

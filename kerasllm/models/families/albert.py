@@ -88,7 +88,11 @@ class ALBERT(Encoder):
 
     def stack(self, config: Mapping[str, Any], **changes: Any) -> StackSettings:
         """See `Encoder.stack`: a group of layers shares its weights, and each layer may be several."""
-        inner, groups, layers = config["inner_group_num"], config["num_hidden_groups"], config["num_hidden_layers"]
+        inner, groups, layers = (
+            config["inner_group_num"],
+            config["num_hidden_groups"],
+            config["num_hidden_layers"],
+        )
         of_group = [int(layer / (layers / groups)) for layer in range(layers)]
         shared = [of_group.index(group) * inner + part for group in of_group for part in range(inner)]
         settings = super().stack(config, **changes)

@@ -1,14 +1,14 @@
 """DeBERTa-v2 and DeBERTa-v3, whose configs and code are one.
 
-Sources: He et al., 2021 (https://arxiv.org/abs/2006.03654 and https://arxiv.org/abs/2111.09543); names, defaults and
-numerics as in `transformers/models/deberta_v2`.
+Sources: He et al., 2021 (https://arxiv.org/abs/2006.03654 and https://arxiv.org/abs/2111.09543); names,
+defaults and numerics as in `transformers/models/deberta_v2`.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from kerasllm.models.families.encoders import Encoder, language_head, token_head
+from kerasllm.models.families.encoders import Encoder, language_head
 from kerasllm.models.families.family import ACTIVATIONS, Family, HeadFormat
 from kerasllm.models.families.names import Names
 from kerasllm.models.transformer.settings import (
@@ -96,7 +96,7 @@ class DeBERTaV2(Encoder):
         ),
     }
     # The head of `legacy: false` has the same parts under other names.
-    old_names = (
+    old_names: ClassVar[tuple[tuple[str, str], ...]] = (
         *Encoder.old_names,
         (r"^lm_predictions\.lm_head\.(dense|LayerNorm)\.", r"cls.predictions.transform.\1."),
         (r"^lm_predictions\.lm_head\.bias$", "cls.predictions.bias"),
@@ -134,17 +134,26 @@ class DeBERTaV2(Encoder):
         """See `Family.backbone`."""
         return dataclasses.replace(super().backbone(config), pooler=None, pooler_dim=0)
 
+    def saved_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """See `Family.saved_config`: the head that guesses tokens is written under its older names."""
+        return {**config, "legacy": True}
+
     def problems(self, config: Mapping[str, Any]) -> list[str]:
         """See `Family.problems`."""
         problems = super().problems(config)
         if (config.get("conv_kernel_size") or 0) > 0:
-            problems.append("`conv_kernel_size` is set: the convolution of DeBERTa-v2's large models is not computed")
+            problems.append(
+                "`conv_kernel_size` is set: the convolution of DeBERTa-v2's large models is not computed"
+            )
         unknown = set(_terms(config)) - _TERMS
         if unknown:
             problems.append(f"`pos_att_type` has {', '.join(sorted(unknown))}, known are: c2p, p2c")
         if (config.get("embedding_size") or config["hidden_size"]) != config["hidden_size"]:
             problems.append("`embedding_size` differs from `hidden_size`")
-        if config.get("attention_head_size") not in (None, config["hidden_size"] // config["num_attention_heads"]):
+        if config.get("attention_head_size") not in (
+            None,
+            config["hidden_size"] // config["num_attention_heads"],
+        ):
             problems.append("`attention_head_size` is not `hidden_size` divided by `num_attention_heads`")
         return problems
 

@@ -57,7 +57,7 @@ class Encoder(Family):
         "tie_word_embeddings": True,
     }
     names: ClassVar[Names] = {**EMBEDDING_NAMES, **LAYER_NAMES, "pooler": "pooler.dense"}
-    old_names = (
+    old_names: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"(?<=LayerNorm\.)gamma$", "weight"),
         (r"(?<=LayerNorm\.)beta$", "bias"),
     )

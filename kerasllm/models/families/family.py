@@ -49,6 +49,8 @@ class HeadFormat:
         names: The table of its tensors.
         untied_names: What of the table is different where the output's matrix is the head's own.
         optional: Tensors that are 0 where they are absent.
+        prefix: Under which the backbone's tensors lie beside this head. Defaults to `None`, the family's
+            first.
     """
 
     architecture: tuple[str, ...]
@@ -56,6 +58,7 @@ class HeadFormat:
     names: Names
     untied_names: Names = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    prefix: str | None = None
 
 
 def dense_parts(path: str, **names: str | Stored) -> dict[str, str | Stored]:
@@ -91,8 +94,8 @@ class Family:
         stop_tokens: What ends a generated text, where `generation_config.json` says nothing.
         keras_hub_class: KerasHub's name of the backbone, or `None`.
         keras_hub_paths: From the paths of our layers to those of KerasHub's.
-        epsilon, deviation, activation, positions: What its config calls the norms' epsilon, the standard deviation
-            of new weights, the activation, and the number of positions.
+        epsilon, deviation, activation, positions: What its config calls the norms' epsilon, the standard
+            deviation of new weights, the activation, and the number of positions.
         more_rates: Dropout rates that are not among the defaults.
         counts_layers: What its config calls the numbers of layers, and of whatever else is listed one by one.
     """
@@ -171,7 +174,7 @@ class Family:
         full = self.with_defaults(config)
         problems = [*self._bad_numbers(full), *_unsupported(full)]
         activation = full.get(self.activation)
-        if self.activation in self.defaults and activation not in ACTIVATIONS:
+        if self.activation in self.defaults and isinstance(activation, str) and activation not in ACTIVATIONS:
             close = difflib.get_close_matches(str(activation), ACTIVATIONS, n=1)
             hint = f" (did you mean `{close[0]}`?)" if close else ""
             known = ", ".join(sorted(ACTIVATIONS))
@@ -190,10 +193,13 @@ class Family:
             if value is None and name in self.nullable:
                 continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if isinstance(default, bool) or not isinstance(default, int | float) or name.endswith("_token_id"):
-                continue
-            if isinstance(default, int):
-                least = 0 if name in self.may_be_zero else 1
+            if isinstance(default, bool | str) or default is None:
+                wanted = {bool: "true or false", str: "a string"}.get(type(default), "an integer")
+                kind = type(default) if default is not None else int
+                if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                    problems.append(f"`{name}` is {value!r}, but must be {wanted}")
+            elif isinstance(default, int):
+                least = 0 if name in self.may_be_zero or name.endswith("_token_id") else 1
                 if not isinstance(value, int) or isinstance(value, bool) or value < least:
                     wanted = "a positive integer" if least else "an integer from 0 up"
                     problems.append(f"`{name}` is {value!r}, but must be {wanted}")
@@ -213,6 +219,10 @@ class Family:
         """The longest sequence, in tokens, that the model was made for."""
         return self.max_positions(config) or int(self.setting(config, self.positions))
 
+    def saved_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of a checkpoint with the names that this family writes."""
+        return dict(config)
+
     # === Tensors ===
 
     def canonical_name(self, name: str) -> str:
@@ -229,9 +239,10 @@ class Family:
         """Gives the name under which transformers looks for a tensor in a model with this head."""
         if head is not None and self.is_head_name(name, head):
             return name
-        if head is None or head == MEAN_POOLED or not self.prefixes:
+        if head is None or head == MEAN_POOLED:
             return f"{self.base_prefix}{name}"
-        return f"{self.prefixes[0]}{name}"
+        prefix = self.head_format(head).prefix
+        return f"{self.prefixes[0] if prefix is None else prefix}{name}"
 
     def is_head_name(self, name: str, head: str) -> bool:
         """Whether a tensor belongs to the head and not to the backbone."""
@@ -275,8 +286,8 @@ class Family:
             names: Canonical names of its tensors.
 
         Returns:
-            A key of `heads`, `"mean_pooled_classifier"`, or `None`. `architectures` decides: `classifier.weight`
-            alone proves nothing, as several heads call theirs the same.
+            A key of `heads`, `"mean_pooled_classifier"`, or `None`. `architectures` decides:
+            `classifier.weight` alone proves nothing, as several heads call theirs the same.
         """
         if "mean_pooled_classifier.weight" in names:
             return MEAN_POOLED
@@ -284,7 +295,7 @@ class Family:
         for kind, form in self.heads.items():
             if architecture in form.architecture:
                 return kind
-        for kind, form in self.heads.items():
+        for kind in self.heads:
             if "language" in kind:
                 wanted = [spec.name for spec in self.head_tensors(config, kind, tied=True)]
                 if wanted and all(name in names for name in wanted):
@@ -300,8 +311,8 @@ class Family:
             config: The checkpoint's `config.json`.
             kind: A key of `heads`, or `"mean_pooled_classifier"`.
             units: Number of classes, for heads that have them.
-            tied: Whether a language head's matrix is that of the token embeddings. Defaults to `None`, what the
-                config says.
+            tied: Whether a language head's matrix is that of the token embeddings. Defaults to `None`, what
+                the config says.
         """
         settings: HeadSettings = self.head_format(kind).settings(self, config, units)
         if tied is None or "language" not in kind:
@@ -322,8 +333,7 @@ class Family:
         names = {**form.names, **form.untied_names}
         whole = names.get("head/output/kernel")
         if whole is not None:
-            assert isinstance(whole, str)
-            return whole
+            return whole if isinstance(whole, str) else whole.name
         entry = names["head/output"]
         return f"{entry if isinstance(entry, str) else entry.name}.weight"
 
@@ -334,7 +344,7 @@ class Family:
         return [f"{entry}.weight", *self.copies, *others]
 
     def base_class(self, config: Mapping[str, Any]) -> str:
-        """transformers' class of the backbone alone."""
+        """Transformers' class of the backbone alone."""
         return self.base_architecture
 
     def max_positions(self, config: Mapping[str, Any]) -> int | None:
@@ -363,16 +373,18 @@ class Family:
         return MappingProxyType({role: tuple(names) for role, names in roles.items()})
 
 
-
-
 def _unsupported(config: Mapping[str, Any]) -> list[str]:
     problems = []
     if config.get("position_embedding_type", "absolute") not in (None, "absolute"):
         problems.append(
             f"`position_embedding_type` is {config['position_embedding_type']!r}, only 'absolute' works"
         )
-    if config.get("add_cross_attention") or (config.get("is_decoder") and not config.get("is_encoder_decoder")):
-        problems.append("`is_decoder` or `add_cross_attention` is true, but this family is computed as an encoder only")
+    if config.get("add_cross_attention") or (
+        config.get("is_decoder") and not config.get("is_encoder_decoder")
+    ):
+        problems.append(
+            "`is_decoder` or `add_cross_attention` is true, but this family is computed as an encoder only"
+        )
     if config.get("quantization_config"):
         problems.append("its weights are quantized (`quantization_config`), only float weights can be loaded")
     if config.get("pruned_heads"):

@@ -1,7 +1,8 @@
 """Gemma, Gemma 2 and Gemma 3 (text).
 
 Sources: Gemma Team, 2024 (https://arxiv.org/abs/2403.08295, https://arxiv.org/abs/2408.00118) and 2025
-(https://arxiv.org/abs/2503.19786); names, defaults and numerics as in `transformers/models/gemma`, `gemma2` and
+(https://arxiv.org/abs/2503.19786); names, defaults and numerics as in `transformers/models/gemma`, `gemma2`
+and
 `gemma3`.
 """
 
@@ -40,7 +41,7 @@ class Gemma(Llama):
     }
     base_architecture = "GemmaModel"
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("Gemma")
-    stop_tokens = ("<eos>", "<end_of_turn>")
+    stop_tokens: ClassVar[tuple[str, ...]] = ("<eos>", "<end_of_turn>")
 
     def with_defaults(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family.with_defaults`; the first releases said `gelu` and meant its tanh approximation."""

@@ -1,7 +1,7 @@
 """GPT-2.
 
-Source: Radford et al., 2019, "Language Models are Unsupervised Multitask Learners"; names, defaults and numerics as
-in `transformers/models/gpt2`.
+Source: Radford et al., 2019, "Language Models are Unsupervised Multitask Learners"; names, defaults and
+numerics as in `transformers/models/gpt2`.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,9 @@ class GPT2(Family):
         "decoder_norm": "ln_f",
     }
     expected_unused = r"^h\.\d+\.attn\.(bias|masked_bias)$"
-    heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("GPT2", language="LMHeadModel", tokens="classifier")
+    heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads(
+        "GPT2", language="LMHeadModel", tokens="classifier"
+    )
     stop_tokens = ("<|endoftext|>",)
     epsilon = "layer_norm_epsilon"
     activation = "activation_function"

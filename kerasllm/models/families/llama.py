@@ -59,7 +59,9 @@ def _token_classifier(family: Family, config: Mapping[str, Any], units: int) -> 
     return HeadSettings(units, dropout=0.1 if rate is None else rate)
 
 
-def decoder_heads(name: str, *, language: str = "ForCausalLM", tokens: str | None = "score") -> dict[str, HeadFormat]:
+def decoder_heads(
+    name: str, *, language: str = "ForCausalLM", tokens: str | None = "score"
+) -> dict[str, HeadFormat]:
     """The heads that transformers puts on a decoder whose classes begin with `name`."""
     heads = {
         "causal_language": HeadFormat((f"{name}{language}",), _language, {}, {"head/output": "lm_head"}),
@@ -97,7 +99,7 @@ class Llama(Family):
     names: ClassVar[Names] = NAMES
     expected_unused = r"rotary_emb\.inv_freq$"
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("Llama")
-    stop_tokens = ("</s>", "<|eot_id|>", "<|im_end|>")
+    stop_tokens: ClassVar[tuple[str, ...]] = ("</s>", "<|eot_id|>", "<|im_end|>")
     epsilon = "rms_norm_eps"
     theta: ClassVar[float] = 10_000.0
 

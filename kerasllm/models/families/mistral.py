@@ -1,7 +1,7 @@
 """Mistral and Mixtral: Llama with a sliding window, and with a mixture of experts.
 
-Sources: Jiang et al., 2023 (https://arxiv.org/abs/2310.06825) and 2024 (https://arxiv.org/abs/2401.04088); names,
-defaults and numerics as in `transformers/models/mistral` and `transformers/models/mixtral`.
+Sources: Jiang et al., 2023 (https://arxiv.org/abs/2310.06825) and 2024 (https://arxiv.org/abs/2401.04088);
+names, defaults and numerics as in `transformers/models/mistral` and `transformers/models/mixtral`.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Mistral(Llama):
     nullable = ("sliding_window",)
     base_architecture = "MistralModel"
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("Mistral")
-    stop_tokens = ("</s>",)
+    stop_tokens: ClassVar[tuple[str, ...]] = ("</s>",)
 
     def windows(self, config: Mapping[str, Any]) -> tuple[int | None, ...]:
         """See `Llama.windows`."""

@@ -20,7 +20,7 @@ _GATE_UP = Stored("layers.{}.mlp.gate_up_proj", parts=("gate", "up"))
 
 
 class Phi3(Llama):
-    """Mistral whose checkpoints keep queries, keys and values in one matrix, and gate and input in another."""
+    """Mistral with queries, keys and values in one matrix, and gate and input in another."""
 
     model_type = "phi3"
     title = "Phi-3"
@@ -49,7 +49,7 @@ class Phi3(Llama):
         **dense_parts("decoder_layer_{}/feed_forward", gate=_GATE_UP, up=_GATE_UP),
     }
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("Phi3")
-    stop_tokens = ("<|end|>", "<|endoftext|>")
+    stop_tokens: ClassVar[tuple[str, ...]] = ("<|end|>", "<|endoftext|>")
     windows = Mistral.windows
 
     def stack(self, config: Mapping[str, Any], **changes: Any) -> StackSettings:

@@ -1,7 +1,7 @@
 """Qwen 2, 2.5 and 3.
 
-Sources: Yang et al., 2024 (https://arxiv.org/abs/2407.10671) and 2025 (https://arxiv.org/abs/2505.09388); names,
-defaults and numerics as in `transformers/models/qwen2` and `transformers/models/qwen3`.
+Sources: Yang et al., 2024 (https://arxiv.org/abs/2407.10671) and 2025 (https://arxiv.org/abs/2505.09388);
+names, defaults and numerics as in `transformers/models/qwen2` and `transformers/models/qwen3`.
 """
 
 from collections.abc import Mapping
@@ -34,14 +34,14 @@ class Qwen2(Llama):
     nullable = ("sliding_window",)
     base_architecture = "Qwen2Model"
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("Qwen2")
-    stop_tokens = ("<|im_end|>", "<|endoftext|>")
+    stop_tokens: ClassVar[tuple[str, ...]] = ("<|im_end|>", "<|endoftext|>")
 
     def stack(self, config: Mapping[str, Any], **changes: Any) -> StackSettings:
         """See `Llama.stack`."""
         return super().stack(config, **{"query_key_value_bias": True, "output_bias": False, **changes})
 
     def windows(self, config: Mapping[str, Any]) -> tuple[int | None, ...]:
-        """See `Llama.windows`: the layers from `max_window_layers` on slide, or those that `layer_types` names."""
+        """See `Llama.windows`: `layer_types` names those that slide, or `max_window_layers` the first."""
         if not config["use_sliding_window"] or config["sliding_window"] is None:
             return ()
         if config.get("layer_types"):

@@ -56,7 +56,11 @@ def rotary_problems(config: Mapping[str, Any]) -> list[str]:
         if kind not in KINDS:
             problems.append(f"`rope_type` is {kind!r}, known are: {', '.join(KINDS)}")
             continue
-        problems += [f"`{name}` is missing for `rope_type` {kind!r}" for name in _NEEDED.get(kind, ()) if name not in options]
+        problems += [
+            f"`{name}` is missing for `rope_type` {kind!r}"
+            for name in _NEEDED.get(kind, ())
+            if name not in options
+        ]
     return list(dict.fromkeys(problems))
 
 

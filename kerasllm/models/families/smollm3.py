@@ -32,7 +32,7 @@ class SmolLM3(Llama):
     }
     base_architecture = "SmolLM3Model"
     heads: ClassVar[Mapping[str, HeadFormat]] = decoder_heads("SmolLM3")
-    stop_tokens = ("<|im_end|>", "<|end_of_text|>")
+    stop_tokens: ClassVar[tuple[str, ...]] = ("<|im_end|>", "<|end_of_text|>")
     theta = 2e6
 
     def stack(self, config: Mapping[str, Any], **changes: Any) -> StackSettings:

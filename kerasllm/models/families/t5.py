@@ -38,7 +38,9 @@ def _block(layer: str, number: int, name: str) -> str:
 
 def _attention(layer: str, part: str, number: int, name: str) -> dict[str, Any]:
     names = {"query": "q", "key": "k", "value": "v", "output": "o"}
-    return dense_parts(f"{layer}/{part}", **{ours: _block(layer, number, f"{name}.{q}") for ours, q in names.items()})
+    return dense_parts(
+        f"{layer}/{part}", **{ours: _block(layer, number, f"{name}.{q}") for ours, q in names.items()}
+    )
 
 
 def _stack_names(stack: str) -> dict[str, Any]:
@@ -59,8 +61,8 @@ def _stack_names(stack: str) -> dict[str, Any]:
 
 
 def _language(family: Family, config: Mapping[str, Any], units: int) -> HeadSettings:
-    assert isinstance(family, T5)
-    scale = family.setting(config, "d_model") ** -0.5 if family.scales_output(config) else 1.0
+    scales = isinstance(family, T5) and family.scales_output(config)
+    scale = family.setting(config, "d_model") ** -0.5 if scales else 1.0
     return HeadSettings(family.setting(config, "vocab_size"), bias=False, tied=True, scale=scale)
 
 
@@ -76,6 +78,7 @@ def _heads(name: str) -> dict[str, HeadFormat]:
             _language,
             {},
             {"head/output": "lm_head"},
+            prefix="",
         ),
         "pooled_classifier": HeadFormat(
             (f"{name}ForSequenceClassification",),
@@ -111,8 +114,7 @@ class T5(Family):
         "feed_forward_proj": "relu",
         "classifier_dropout": 0.0,
     }
-    prefixes = ()
-    old_names = ((r"^transformer\.", ""),)
+    prefixes = ("transformer.",)
     base_architecture = "T5Model"
     names: ClassVar[Names] = {
         "token_embedding": "shared",
@@ -135,8 +137,13 @@ class T5(Family):
         return BackboneSettings(
             embedding,
             encoder=self._stack(config, config["num_layers"]),
-            decoder=None if self._encodes_only(config) else self._stack(
-                config, config.get("num_decoder_layers") or config["num_layers"], causal=True, cross_attention=True
+            decoder=None
+            if self._encodes_only(config)
+            else self._stack(
+                config,
+                config.get("num_decoder_layers") or config["num_layers"],
+                causal=True,
+                cross_attention=True,
             ),
             final_norm=True,
             final_dropout=config["dropout_rate"],
@@ -148,7 +155,11 @@ class T5(Family):
 
     def base_class(self, config: Mapping[str, Any]) -> str:
         """See `Family.base_class`."""
-        return self.base_architecture.replace("Model", "EncoderModel") if self._encodes_only(config) else self.base_architecture
+        return (
+            self.base_architecture.replace("Model", "EncoderModel")
+            if self._encodes_only(config)
+            else self.base_architecture
+        )
 
     def scales_output(self, config: Mapping[str, Any]) -> bool:
         """Whether token vectors are scaled before they meet the token embeddings.
@@ -169,8 +180,8 @@ class T5(Family):
         if gate not in ("", "gated") or activation not in ACTIVATIONS:
             known = ", ".join(sorted(ACTIVATIONS))
             problems.append(
-                f"`feed_forward_proj` is {config['feed_forward_proj']!r}, but must be an activation or `gated-` "
-                f"and one: {known}"
+                f"`feed_forward_proj` is {config['feed_forward_proj']!r}, but must be an activation or "
+                f"`gated-` and one: {known}"
             )
         decoders = config.get("num_decoder_layers")
         if decoders is not None and (not isinstance(decoders, int) or not 1 <= decoders <= 1000):
@@ -181,7 +192,9 @@ class T5(Family):
         """See `Family.backbone_names`; v1.0 calls the one matrix `wi`."""
         if self.with_defaults(config)["feed_forward_proj"].startswith("gated-"):
             return self.names
-        return {path: re.sub("wi_1$", "wi", name) for path, name in self.names.items() if isinstance(name, str)}
+        return {
+            path: re.sub("wi_1$", "wi", name) for path, name in self.names.items() if isinstance(name, str)
+        }
 
     def _encodes_only(self, config: Mapping[str, Any]) -> bool:
         architecture = (config.get("architectures") or [""])[0] or ""

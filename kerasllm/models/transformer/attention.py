@@ -1,4 +1,4 @@
-"""Multi-head attention (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762), with what families add to it."""
+"""Multi-head attention (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762), and what families add."""
 
 from typing import Any
 
@@ -36,7 +36,10 @@ class Attention(keras.layers.Layer):
         self.settings = settings
         self.layer = layer
         self.scale = settings.attention_scale / (layer + 1 if settings.scale_by_layer else 1)
-        wide, narrow = settings.num_heads * settings.head_dim, settings.num_key_value_heads * settings.head_dim
+        wide, narrow = (
+            settings.num_heads * settings.head_dim,
+            settings.num_key_value_heads * settings.head_dim,
+        )
         bias = settings.query_key_value_bias
         self.query = Dense(wide, use_bias=bias, dtype=self.dtype_policy, name="query")
         self.key = Dense(narrow, use_bias=bias, dtype=self.dtype_policy, name="key")
@@ -105,7 +108,9 @@ class Attention(keras.layers.Layer):
 
     def _heads(self, vectors: Any, count: int, norm: Any = None, rotary: Any = None) -> Any:
         batch, length = tf.shape(vectors)[0], tf.shape(vectors)[1]
-        heads = tf.transpose(tf.reshape(vectors, [batch, length, count, self.settings.head_dim]), [0, 2, 1, 3])
+        heads = tf.transpose(
+            tf.reshape(vectors, [batch, length, count, self.settings.head_dim]), [0, 2, 1, 3]
+        )
         heads = heads if norm is None else norm(heads)
         return heads if rotary is None else rotate(heads, *rotary)
 

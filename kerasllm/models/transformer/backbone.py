@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from kerasllm.models.transformer.biases import AttentionBias, DistanceEmbeddings, RelativeBias
 from kerasllm.models.transformer.dense import Dense, Embedding
@@ -51,7 +50,8 @@ class TransformerBackbone(keras.Model):
             settings.embedding.vocabulary_size, settings.embedding.dim, dtype=policy, name="token_embedding"
         )
         make = _StackMaker(settings, token_embedding, policy)
-        hidden = memory = None
+        hidden: Any = None
+        memory: Any = None
         if settings.encoder is not None:
             hidden = make.stack("encoder", settings.encoder, settings.embedding, inputs)
         if settings.decoder is not None:
@@ -59,7 +59,9 @@ class TransformerBackbone(keras.Model):
             memory = None if hidden is None else (hidden, inputs["padding_mask"])
             hidden = make.stack("decoder", settings.decoder, embedding, inputs, memory)
         if settings.output_dim is not None:
-            hidden = Dense(settings.output_dim, use_bias=False, dtype=policy, name="output_projection")(hidden)
+            hidden = Dense(settings.output_dim, use_bias=False, dtype=policy, name="output_projection")(
+                hidden
+            )
         outputs = {"sequence_output": hidden}
         if settings.pooler is not None:
             deviation = settings.initializer_range
@@ -115,7 +117,9 @@ class _StackMaker:
         self.token_embedding = token_embedding
         self.policy = policy
 
-    def stack(self, name: str, stack: StackSettings, embedding: EmbeddingSettings, inputs: Any, memory=None) -> Any:
+    def stack(
+        self, name: str, stack: StackSettings, embedding: EmbeddingSettings, inputs: Any, memory: Any = None
+    ) -> Any:
         prefix = "" if memory is None else "decoder_"
         ids, mask = inputs[f"{prefix}token_ids"], inputs[f"{prefix}padding_mask"]
         source = TokenPositions(embedding.positions_from, embedding.padding_id, name=f"{name}_positions")
@@ -150,7 +154,11 @@ class _StackMaker:
         relative = None
         if stack.relative_bias is not None:
             relative = RelativeBias(
-                stack.num_heads, stack.causal, stack.relative_bias, dtype=self.policy, name=f"{name}_relative_bias"
+                stack.num_heads,
+                stack.causal,
+                stack.relative_bias,
+                dtype=self.policy,
+                name=f"{name}_relative_bias",
             )(ids)
         biases = {}
         for window in dict.fromkeys(stack.window(layer) for layer in range(stack.num_layers)):

@@ -25,7 +25,8 @@ class DisentangledAttention(Attention):
     def __init__(self, settings, layer=0, **kwargs):
         super().__init__(settings, layer, **kwargs)
         disentangled, wide = self.settings.disentangled, self.settings.num_heads * self.settings.head_dim
-        self.distance_key, self.distance_query = self.key, self.query
+        self.distance_key: Dense | None = self.key
+        self.distance_query: Dense | None = self.query
         if not disentangled.share_key:
             self.distance_key = self.distance_query = None
             if disentangled.content_to_position:
@@ -40,21 +41,21 @@ class DisentangledAttention(Attention):
             if dense is not None and not dense.built:
                 dense.build((None, self.settings.hidden_dim))
 
-    def call(self, inputs, bias=None, distances=None, training=None):
+    def call(self, inputs, bias=None, distances=None, training=None):  # type: ignore[override]
         """See the class."""
         query = self.queries(inputs)
         key, value = self.keys_and_values(inputs)
         vectors, rows = distances
         disentangled = self.settings.disentangled
-        if disentangled.content_to_position:
+        if self.distance_key is not None and disentangled.content_to_position:
             bias += self._between(query, self.distance_key(vectors), rows)
-        if disentangled.position_to_content:
+        if self.distance_query is not None and disentangled.position_to_content:
             backwards = self._between(key, self.distance_query(vectors), tf.transpose(rows))
             bias += tf.transpose(backwards, [0, 1, 3, 2])
         return self.attend(query, key, value, bias, training=training)
 
     def _between(self, heads, distances, rows):
-        """Of each token, the score with the distance to each other token: float32[batch, heads, tokens, others]."""
+        """Scores of tokens with distances, float32[batch, heads, tokens, others]."""
         settings = self.settings
         distances = tf.reshape(distances, [-1, settings.num_heads, settings.head_dim])
         scores = tf.cast(tf.einsum("bhsd,rhd->bhsr", heads, distances), tf.float32) * self.scale

@@ -80,7 +80,9 @@ class InputEmbeddings(keras.layers.Layer):
         if settings.norm:
             self.norm = Normalization(norm, settings.norm_epsilon, name="norm", **options)
         if settings.dim != hidden_dim:
-            self.projection = Dense(hidden_dim, use_bias=settings.projection_bias, name="projection", **options)
+            self.projection = Dense(
+                hidden_dim, use_bias=settings.projection_bias, name="projection", **options
+            )
         self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):

@@ -101,7 +101,8 @@ class Experts(_Configured):
         for number, expert in enumerate(self.experts):
             place = tf.where(tf.equal(chosen, number))  # token, rank
             answers = expert(tf.gather(tokens, place[:, 0])[None], training=training)[0]
-            answers = tf.cast(answers, total.dtype) * tf.cast(tf.gather_nd(shares, place), total.dtype)[:, None]
+            answers = (
+                tf.cast(answers, total.dtype) * tf.cast(tf.gather_nd(shares, place), total.dtype)[:, None]
+            )
             total = tf.tensor_scatter_nd_add(total, place[:, :1], answers)
         return tf.reshape(total, tf.shape(inputs))
-

@@ -1,5 +1,7 @@
 """One transformer layer: attention, cross-attention where there is an encoder, feed-forward."""
 
+from typing import Any
+
 import keras
 
 from kerasllm.models.transformer.attention import Attention
@@ -39,7 +41,8 @@ class TransformerLayer(keras.layers.Layer):
         kind = Attention if settings.disentangled is None else DisentangledAttention
         self.attention_norm = self._norm("attention_norm")
         self.attention = kind(settings, layer, dtype=self.dtype_policy, name="attention")
-        self.cross_attention_norm = self.cross_attention = None
+        self.cross_attention_norm: Normalization | None = None
+        self.cross_attention: Attention | None = None
         if settings.cross_attention:
             self.cross_attention_norm = self._norm("cross_attention_norm")
             self.cross_attention = Attention(settings, layer, dtype=self.dtype_policy, name="cross_attention")
@@ -89,13 +92,17 @@ class TransformerLayer(keras.layers.Layer):
                 return self.attention(tokens, bias, distances, training=training)
             return self.attention(tokens, bias, rotary, training=training)
 
+        cross_attention: Any = self.cross_attention
+
         def remember(tokens):
-            return self.cross_attention(tokens, memory_bias, None, memory, training=training)
+            return cross_attention(tokens, memory_bias, None, memory, training=training)
 
         def network(tokens):
             return self.feed_forward(tokens, training=training)
 
-        return self.steps(inputs[:, :1] if first_only else inputs, attend, remember, network, training=training)
+        return self.steps(
+            inputs[:, :1] if first_only else inputs, attend, remember, network, training=training
+        )
 
     def steps(self, inputs, attend, remember, network, *, training=None):
         """Goes through the layer, with the given functions for its three parts."""

@@ -1,7 +1,7 @@
 """Which weights a backbone and its head have, and in which shapes, without building them.
 
-So a checkpoint is compared with its config, and refused, before TensorFlow is imported. A test holds the list equal to
-the weights of the Keras model.
+So a checkpoint is compared with its config, and refused, before TensorFlow is imported. A test holds the
+list equal to the weights of the Keras model.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def backbone_weights(settings: BackboneSettings) -> dict[str, tuple[int, ...]]:
     """Shapes of a backbone's weights by their paths, as `TransformerBackbone` names them.
 
     >>> stack = StackSettings(1, 8, 2, 2, 4, 16, causal=True)
-    >>> backbone_weights(BackboneSettings(EmbeddingSettings(50, 8), decoder=stack))["token_embedding/embeddings"]
-    (50, 8)
+    >>> backbone_weights(BackboneSettings(EmbeddingSettings(50, 8),
+    decoder=stack))["token_embedding/embeddings"] (50, 8)
     """
     return dict(_backbone(settings))
 
@@ -80,7 +80,9 @@ def _embeddings(name: str, embedding: EmbeddingSettings, stack: StackSettings) -
     if embedding.num_segments:
         yield f"{name}/segments/embeddings", (embedding.num_segments, embedding.dim)
     if embedding.dim != stack.hidden_dim:
-        yield from _dense(f"{name}/projection", embedding.dim, stack.hidden_dim, bias=embedding.projection_bias)
+        yield from _dense(
+            f"{name}/projection", embedding.dim, stack.hidden_dim, bias=embedding.projection_bias
+        )
     if embedding.norm:
         yield from _norm(f"{name}/norm", stack, stack.hidden_dim if embedding.norm_late else embedding.dim)
 
@@ -98,7 +100,9 @@ def _layer(name: str, stack: StackSettings) -> _Weights:
     if stack.experts is None:
         yield from _feed_forward(f"{name}/feed_forward", stack)
     else:
-        yield from _dense(f"{name}/feed_forward/router", stack.hidden_dim, stack.experts.num_experts, bias=False)
+        yield from _dense(
+            f"{name}/feed_forward/router", stack.hidden_dim, stack.experts.num_experts, bias=False
+        )
         for expert in range(stack.experts.num_experts):
             yield from _feed_forward(f"{name}/feed_forward/expert_{expert}", stack)
     if ends:
@@ -125,7 +129,9 @@ def _attention(name: str, stack: StackSettings, distances: bool = True) -> _Weig
 
 def _feed_forward(name: str, stack: StackSettings) -> _Weights:
     for part in ("gate", "up") if stack.gated else ("up",):
-        yield from _dense(f"{name}/{part}", stack.hidden_dim, stack.intermediate_dim, bias=stack.feed_forward_bias)
+        yield from _dense(
+            f"{name}/{part}", stack.hidden_dim, stack.intermediate_dim, bias=stack.feed_forward_bias
+        )
     yield from _dense(f"{name}/down", stack.intermediate_dim, stack.hidden_dim, bias=stack.feed_forward_bias)
 
 

@@ -13,8 +13,8 @@ class Normalization(Weighted, keras.layers.Layer):
     """Normalizes the last axis.
 
     Args:
-        kind: `"layer"` (Ba et al., 2016, https://arxiv.org/abs/1607.06450) or `"rms"` (Zhang and Sennrich, 2019,
-            https://arxiv.org/abs/1910.07467), which neither centres nor shifts.
+        kind: `"layer"` (Ba et al., 2016, https://arxiv.org/abs/1607.06450) or `"rms"` (Zhang and Sennrich,
+            2019, https://arxiv.org/abs/1910.07467), which neither centres nor shifts.
         epsilon: Added to the variance.
         offset: Added to the stored scales. Defaults to `0.0`.
         scaled: Whether there are scales, and shifts for `"layer"`. Defaults to `True`.

@@ -52,7 +52,9 @@ class RotaryPositions(keras.layers.Layer):
         if settings.kind == "longrope":
             length = tf.reduce_max(positions) + 1
             original = settings.options["original_max_position_embeddings"]
-            short, long = (_plain(settings) / np.asarray(settings.options[name], np.float64) for name in _LONGROPE)
+            short, long = (
+                _plain(settings) / np.asarray(settings.options[name], np.float64) for name in _LONGROPE
+            )
             return tf.where(length > original, tf.constant(long, tf.float32), tf.constant(short, tf.float32))
         return tf.constant(frequencies(settings), tf.float32)
 
@@ -65,7 +67,8 @@ def rotate(heads: Any, cosines: Any, sines: Any) -> Any:
 
     Args:
         heads: Of shape `(batch, heads, sequence, head_dim)`.
-        cosines, sines: What `RotaryPositions` gave.
+        cosines: What `RotaryPositions` gave first.
+        sines: What it gave second.
     """
     half = cosines.shape[-1]
     cosines, sines = cosines[:, None], sines[:, None]

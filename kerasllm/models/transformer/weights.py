@@ -25,7 +25,7 @@ def weights_from(source: Source) -> Iterator[None]:
 
 
 class Weighted:
-    """A layer that asks `weights_from` for its weights; stands before `keras.layers.Layer` among the bases."""
+    """A layer that asks `weights_from` for its weights; the first among the bases."""
 
     path: str
 
