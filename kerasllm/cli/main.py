@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "Measure a model on labelled data.",
     "predict": "Answer texts; JSON Lines out.",
     "export": "Write a model as a SavedModel for TF Serving.",
+    "convert": "Write a checkpoint in Hugging Face or Keras format.",
     "verify": "Check an exported model, on disk or behind a server.",
     "serve": "Serve exported models over REST and gRPC.",
     "query": "Ask a server.",

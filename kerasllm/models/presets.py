@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import json
+import math
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from kerasllm.errors import PresetError
 from kerasllm.models.checkpoints import Checkpoint
 from kerasllm.models.families import FAMILIES, find_family
 from kerasllm.models.families.family import MEAN_POOLED
+from kerasllm.models.gguf_format import GGUFCheckpoint, is_gguf
 from kerasllm.models.inventory import log_inventory, take_inventory
 from kerasllm.models.keras_hub_format import (
     KerasHubCheckpoint,
@@ -22,6 +25,7 @@ from kerasllm.models.keras_hub_format import (
 )
 from kerasllm.models.labels import read_labels, read_problem_type
 from kerasllm.models.tensors import TensorSpec
+from kerasllm.models.transformer.layout import backbone_weights, head_weights
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +38,7 @@ _WHOLE_MODELS = (".keras", ".h5", ".hdf5")
 
 
 class Preset:
-    """A pretrained checkpoint, in Hugging Face's format or in KerasHub's.
+    """A pretrained checkpoint, in Hugging Face's format, in KerasHub's, or a GGUF file.
 
     Made by `Preset.load`, which reads the config and the headers of the weights and refuses
     what cannot be computed exactly. The tokenizer, the backbone and the head are built when
@@ -42,7 +46,7 @@ class Preset:
 
     Attributes:
         handle: What was given to `load`.
-        path: The local directory.
+        path: The local directory, or the GGUF file.
         config: Its `config.json`, completed with the family's defaults.
         family: The `kerasllm.models.families.family.Family` that knows this architecture.
         settings: The `BackboneSettings` that its config describes.
@@ -55,6 +59,7 @@ class Preset:
         problem_type: What its logits mean, or `None`: `"single_label_classification"`,
             `"multi_label_classification"` or `"regression"`.
         unused_tensors: Names of the checkpoint's tensors that no part of the preset uses.
+        zero_tensors: Names of the tensors that are 0 where a checkpoint lacks them, as this one does.
         missing_tensors: Names of the tensors that the checkpoint lacks and that would be
             newly initialised: those of the pooler, where it has none.
     """
@@ -62,20 +67,26 @@ class Preset:
     def __init__(self, handle: str, path: Path):
         self.handle = handle
         self.path = path
-        config = _read_json(path / "config.json")
-        self._from_keras_hub = is_keras_hub_config(config)
-        if self._from_keras_hub:
-            config = read_keras_hub_config(config, FAMILIES, source=handle)
+        self._checkpoint: Checkpoint | KerasHubCheckpoint | GGUFCheckpoint
+        if path.is_file():
+            self._checkpoint = GGUFCheckpoint(path)
+            config = self._checkpoint.config
+        else:
+            config = _read_json(path / "config.json")
+            if is_keras_hub_config(config):
+                config = read_keras_hub_config(config, FAMILIES, source=handle)
         self.family = find_family(config, source=handle)
         self.config = self.family.with_defaults(config)
-        self._checkpoint: Checkpoint | KerasHubCheckpoint = (
-            KerasHubCheckpoint(path, self.config, self.family) if self._from_keras_hub else Checkpoint(path)
-        )
+        if path.is_dir():
+            is_hub = is_keras_hub_config(_read_json(path / "config.json"))
+            self._checkpoint = (
+                KerasHubCheckpoint(path, self.config, self.family) if is_hub else Checkpoint(path)
+            )
         self.settings = self.family.backbone(self.config)
         inventory = take_inventory(
             self.family, self.config, self._checkpoint.tensors, self._checkpoint.read, source=handle
         )
-        self._stored, self._zero = inventory.stored, inventory.zero
+        self._stored, self.zero_tensors = inventory.stored, inventory.zero
         self.head = inventory.head
         self.tied = inventory.tied
         self.unused_tensors = inventory.unused
@@ -93,7 +104,7 @@ class Preset:
         """Finds a checkpoint, checks it, and logs which of its tensors are not used.
 
         Args:
-            handle: A local directory, or what `kerasllm.resources.resolve.resolve` takes:
+            handle: A local directory, a GGUF file, or what `kerasllm.resources.resolve.resolve` takes:
                 `hf://`, `kaggle://`, `pypi://` and KerasHub preset names.
 
         Returns:
@@ -117,7 +128,7 @@ class Preset:
                 "in memory cannot be a preset yet: give the handle or directory that it was loaded from."
             )
         path = resolve(handle, what="preset")
-        if not path.is_dir():
+        if not path.is_dir() and not is_gguf(path):
             raise PresetError(_is_a_file(handle, path))
         return cls(str(handle), path)
 
@@ -133,6 +144,33 @@ class Preset:
     def has_pooler(self) -> bool:
         """Whether the checkpoint has a trained pooler."""
         return self.settings.pooler is not None and not self.missing_tensors
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights of the backbone and of the trained head; shared ones count once."""
+        weights = backbone_weights(self.settings)
+        if self.head is not None:
+            head = self.family.head(self.config, self.head, self.num_classes or 0, tied=self.tied)
+            weights |= head_weights(head, self.settings)
+        return sum(math.prod(shape) for shape in weights.values())
+
+    @functools.cached_property
+    def licence(self) -> str | None:
+        """What the model card or the GGUF file states, or `None`."""
+        if isinstance(self._checkpoint, GGUFCheckpoint):
+            return self._checkpoint.licence
+        card = self.path / "README.md"
+        if not card.is_file():
+            return None
+        text = card.read_text(encoding="utf-8", errors="replace")
+        stated = re.search(r"^license:\s*(\S+)\s*$", text.partition("\n---")[0], re.MULTILINE)
+        return stated[1] if stated else None
+
+    @functools.cached_property
+    def generation_config(self) -> dict[str, Any] | None:
+        """The checkpoint's `generation_config.json`, or `None`."""
+        path = self.path / "generation_config.json"
+        return _read_json(path) if path.is_file() else None
 
     @property
     def start_id(self) -> int | None:
@@ -173,7 +211,9 @@ class Preset:
         """The checkpoint's tokenizer; a `PresetError` if it has more tokens than the model has embeddings."""
         from kerasllm.tokenization import Tokenizer
 
-        if self._from_keras_hub:
+        if isinstance(self._checkpoint, GGUFCheckpoint):
+            tokenizer = self._checkpoint.tokenizer
+        elif isinstance(self._checkpoint, KerasHubCheckpoint):
             tokenizer = load_keras_hub_tokenizer(self.path, _read_json(self.path / "tokenizer.json"))
         else:
             tokenizer = Tokenizer.load(self.path)
@@ -236,7 +276,7 @@ class Preset:
 
     def read_tensor(self, name: str) -> np.ndarray:
         """Reads a tensor of the checkpoint in float32, by its canonical name."""
-        if name in self._zero:
+        if name in self.zero_tensors:
             return np.zeros(1, np.float32)
         return self._checkpoint.read(self._stored[name])
 

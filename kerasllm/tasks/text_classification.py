@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 import keras
 import numpy as np
@@ -13,8 +13,9 @@ import tensorflow as tf
 from kerasllm.data.labels import LabelMap, select_labels
 from kerasllm.data.reading import read_records, stream_records
 from kerasllm.data.records import Records
-from kerasllm.errors import DataError, PresetError
+from kerasllm.errors import DataError, ExportError, PresetError
 from kerasllm.evaluation.evaluator import Evaluation, evaluate_classification
+from kerasllm.export.hugging_face import export_hugging_face
 from kerasllm.export.precision import to_dtype
 from kerasllm.export.saved_model import export_saved_model
 from kerasllm.export.signatures import ClassificationModule
@@ -268,6 +269,7 @@ class TextClassifier:
             preset=str(preset.handle),
         )
 
+    @overload
     def export(
         self,
         path: str | os.PathLike[str],
@@ -275,22 +277,47 @@ class TextClassifier:
         version: int | None = None,
         dtype: str = "float32",
         probes: Sequence[Any] = (),
-    ) -> ExportedModel:
+        format: Literal["saved_model"] = "saved_model",
+    ) -> ExportedModel: ...
+
+    @overload
+    def export(self, path: str | os.PathLike[str], *, format: Literal["huggingface"]) -> Path: ...
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        dtype: str = "float32",
+        probes: Sequence[Any] = (),
+        format: Literal["saved_model", "huggingface"] = "saved_model",
+    ) -> ExportedModel | Path:
         """Writes `<path>/<version>/`, a SavedModel that a stock TF Serving serves, text in and label out.
+
+        With `format="huggingface"` it is `<path>`, a directory that `transformers.pipeline` loads.
 
         The written model is read back and compared with Python's own path (the `tokenizers` library, then
         the Keras model) before it is published.
 
         Args:
-            path: Directory of the served model.
+            path: Directory of the served model, or the new Hugging Face directory.
             version: Number of the version. Defaults to one more than the newest.
             dtype: Precision of the weights: `"float32"`, `"bfloat16"` or `"float16"`. Defaults to float32.
             probes: Further inputs for the comparison, for example rows of the training data.
+            format: `"saved_model"` or `"huggingface"`, for which version, dtype and probes say nothing.
+                Defaults to `"saved_model"`.
+
+        Returns:
+            The exported model, or the path of the Hugging Face directory.
 
         Raises:
             ExportError: If the written model answers otherwise, or a server could not run it; no version
-                appears.
+                appears. If transformers has no class that computes this model.
         """
+        if format == "huggingface":
+            return self._export_hugging_face(Path(os.path.abspath(path)))
+        if format != "saved_model":
+            raise ExportError(f"The format {format!r} is unknown. Choose 'saved_model' or 'huggingface'.")
         names = ("text", "text_pair") if self.pair else ("text",)
         columns = self._columns(list(probes))
         folder = export_saved_model(
@@ -302,6 +329,19 @@ class TextClassifier:
             metadata={"task": self.task, "preset": self.preset},
         )
         return ExportedModel(folder)
+
+    def _export_hugging_face(self, path: Path) -> Path:
+        facts = {} if self.evaluation is None else {"Evaluation": f"`{self.evaluation}`"}
+        if self.pair:
+            facts["Input"] = 'Pairs of texts: `model({"text": "…", "text_pair": "…"})`.'
+        return export_hugging_face(
+            self.keras_model,
+            self.tokenizer,
+            path,
+            base_model=str(self.preset),
+            sequence_length=self.sequence_length,
+            facts=facts,
+        )
 
     @cached_property
     def module(self) -> ClassificationModule:

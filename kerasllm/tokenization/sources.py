@@ -58,6 +58,9 @@ def read_source(path: Path) -> tuple[str, dict[str, Any]]:
     """
     directory = path if path.is_dir() else path.parent
     config = _read_config(directory / "tokenizer_config.json")
+    template = directory / "chat_template.jinja"
+    if template.is_file():  # where it is kept since transformers 4.50; it wins there too
+        config["chat_template"] = _read_text(template)
     if path.is_file() and path.name in _PARTS:
         raise TokenizerError(
             f"`{path}` alone is no tokenizer, other files of its directory belong to it. Give the directory, "

@@ -244,6 +244,12 @@ class Tokenizer(GraphMethods):
         check_graph(self)
 
     @property
+    def chat_template(self) -> str | None:
+        """The Jinja template of the checkpoint's conversations, or `None`."""
+        template = self._config.get("chat_template")
+        return template if isinstance(template, str) else None
+
+    @property
     def json(self) -> str:
         """The `tokenizer.json`, to the byte."""
         return self._json

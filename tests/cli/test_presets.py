@@ -5,16 +5,25 @@ import json
 from kerasllm.cli.presets import KNOWN
 from kerasllm.config.loading import load_config
 from kerasllm.config.packaged import packaged_configs
+from kerasllm.models.families import FAMILIES
 from kerasllm.testing import tiny_bert
 
 
 def test_list_has_every_preset_of_the_packaged_configs(run):
     result = run("presets", "list")
     assert result.exit_code == 0
-    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == list(KNOWN)
-    assert "whose model_type is: bert" in result.stderr
+    first = [line.split("\t")[0] for line in result.stdout.splitlines()]
+    assert first == ["model_type", *FAMILIES, "", *KNOWN]
+    assert "in safetensors of these kinds" in result.stderr
     used = {load_config(name).preset.partition("?")[0] for name in packaged_configs()}
     assert used <= set(KNOWN)
+
+
+def test_list_as_json_says_what_each_family_has(run):
+    families = json.loads(run("presets", "list", "--json").stdout)["families"]
+    assert [row["model_type"] for row in families] == list(FAMILIES)
+    assert all("text classification" in row["heads"] for row in families)
+    assert [row["model_type"] for row in families if row["gguf"]] == ["llama", "qwen2"]
 
 
 def test_show_says_what_a_checkpoint_holds(run, tmp_path):
