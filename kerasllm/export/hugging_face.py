@@ -57,8 +57,8 @@ def export_hugging_face(
     """
     if model.kind == MEAN_POOLED:
         raise ExportError(
-            "transformers has no classifier on the mean of the token vectors, so this model cannot be written "
-            "for it. Fine-tune with `model.pooling=cls` (`-s model.pooling=cls`), or export for TF Serving."
+            "transformers has no classifier on the mean of the token vectors, so this model cannot be "
+            "written for it. Fine-tune with `-s model.pooling=cls`, or export for TF Serving."
         )
     if path.exists():
         raise ExportError(f"`{path}` exists already. Choose another path, or remove it first.")

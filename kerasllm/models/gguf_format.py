@@ -139,8 +139,8 @@ class GGUFCheckpoint:
         if strange:
             found = ", ".join(f"{kind} (e.g. `{name}`)" for kind, name in sorted(strange.items()))
             raise PresetError(
-                f"`{self._path}` stores tensors as {found}, but only {', '.join(TYPES)} can be read. Take a file "
-                "of one of these types; most models have one in Q8_0 or F16."
+                f"`{self._path}` stores tensors as {found}, but only {', '.join(TYPES)} can be read. Take a "
+                "file of one of these types; most models have one in Q8_0 or F16."
             )
 
     def _config(self, stored: Mapping[str, Any]) -> dict[str, Any]:

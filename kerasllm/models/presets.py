@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kerasllm.errors import PresetError
+from kerasllm.errors import PresetError, TokenizerError
 from kerasllm.models.checkpoints import Checkpoint
 from kerasllm.models.families import FAMILIES, find_family
 from kerasllm.models.families.family import MEAN_POOLED
@@ -224,6 +224,22 @@ class Preset:
                 "has only "
                 f"{embeddings:,} embeddings. They come from different checkpoints: fetch both again."
             )
+        return self._with_padding(tokenizer)
+
+    def _with_padding(self, tokenizer: "Tokenizer") -> "Tokenizer":
+        """Names the token that pads, where the tokenizer leaves it open, as those of many decoders do.
+
+        Padding is masked everywhere, so that any token does; the config's, or the one that ends texts.
+        """
+        try:
+            _ = tokenizer.pad_id
+        except TokenizerError:
+            end = self.config.get("eos_token_id")
+            end = end[0] if isinstance(end, list) and end else end
+            for number in (self.config.get("pad_token_id"), end):
+                token = tokenizer.id_to_token(number) if isinstance(number, int) and number >= 0 else None
+                if token is not None:
+                    return tokenizer.with_settings(pad_token=token)
         return tokenizer
 
     @functools.cached_property

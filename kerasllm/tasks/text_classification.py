@@ -265,7 +265,7 @@ class TextClassifier:
             build_trained_classifier(preset),
             preset.tokenizer,
             label_map=label_map,
-            sequence_length=min(preset.max_sequence_length, 512),
+            sequence_length=min(preset.max_sequence_length, preset.tokenizer.model_max_length or 512, 512),
             preset=str(preset.handle),
         )
 

@@ -95,14 +95,23 @@ class Tokenizer(GraphMethods):
         """Makes a tokenizer from the text of a `tokenizer.json`."""
         return cls(specification)
 
-    def with_settings(self, *, split_special_tokens: bool) -> "Tokenizer":
-        """The same tokenizer with another setting; `save` writes it to `tokenizer_config.json`.
+    def with_settings(
+        self, *, split_special_tokens: bool | None = None, pad_token: str | None = None
+    ) -> "Tokenizer":
+        """The same tokenizer with other settings; `save` writes them to `tokenizer_config.json`.
 
         Args:
             split_special_tokens: Whether special tokens that stand in a text are text like any other.
+                Defaults to `None`, as it is.
+            pad_token: One of its tokens, which stands for padding. Defaults to `None`, as it is.
         """
-        self._keeps_special(split_special_tokens)
-        return Tokenizer(self._json, {**self._config, "split_special_tokens": split_special_tokens})
+        settings = dict(self._config)
+        if split_special_tokens is not None:
+            self._keeps_special(split_special_tokens)
+            settings["split_special_tokens"] = split_special_tokens
+        if pad_token is not None:
+            settings["pad_token"] = pad_token
+        return Tokenizer(self._json, settings)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes `tokenizer.json`, byte for byte, and `tokenizer_config.json` where there was one.
@@ -242,6 +251,13 @@ class Tokenizer(GraphMethods):
             TokenizerError: If they differ; shows the text and both answers.
         """
         check_graph(self)
+
+    @property
+    def model_max_length(self) -> int | None:
+        """`model_max_length` of `tokenizer_config.json`: the longest text its model is for, or `None`."""
+        length = self._config.get("model_max_length")
+        # transformers writes 1e30 where nobody said.
+        return length if isinstance(length, int) and 0 < length < 10**9 else None
 
     @property
     def chat_template(self) -> str | None:
