@@ -4,6 +4,7 @@ Every message says what was received, what was expected and what to do about it.
 """
 
 __all__ = [
+    "AdapterError",
     "CheckpointError",
     "ColumnError",
     "ConfigError",
@@ -51,6 +52,10 @@ class TokenizerError(KerasLLMError, ValueError):
 
 class PresetError(KerasLLMError, ValueError):
     """A pretrained checkpoint that is unknown, unsupported, damaged or does not fit."""
+
+
+class AdapterError(KerasLLMError, ValueError):
+    """An adapter that does not fit the model, is damaged, or cannot be merged exactly."""
 
 
 class TrainingError(KerasLLMError, RuntimeError):

@@ -101,9 +101,12 @@ class HeadForward:
 
 def _twin(model: Any, dtype: str) -> Any:
     """The same model for inference, with the same variables where they are of that precision already."""
+    from kerasllm.models.adapters import adapted_layers, merge_lora
     from kerasllm.models.transformer.backbone import TransformerBackbone
     from kerasllm.models.transformer.dense import matrices_in
 
+    if adapted_layers(model):
+        model = merge_lora(model)
     settings = model.backbone.settings
     first_only = model.head.settings.pool in ("first", "pooled") and settings.can_answer_first
     settings = dataclasses.replace(settings, first_only=first_only)

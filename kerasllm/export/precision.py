@@ -30,9 +30,12 @@ def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
     layers = [layer for layer in model._flatten_layers() if layer.weights]
     if all(layer.dtype_policy.name == dtype for layer in layers if not isinstance(layer, keras.Model)):
         return model
+    from kerasllm.models.adapters import adapted_layers, merge_lora
     from kerasllm.models.heads import ModelWithHead
 
     if isinstance(model, ModelWithHead):
+        if adapted_layers(model):
+            model = merge_lora(model)
         backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype})
         config = {name: value for name, value in model.get_config().items() if name != "trainable"}
         twin = type(model)(**{**config, "backbone": backbone})

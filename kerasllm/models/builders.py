@@ -184,9 +184,14 @@ def with_dtype_policy(model: "Model", dtype_policy: str) -> "Model":
     Returns:
         A new model with equal weights.
     """
+    from kerasllm.models.adapters import copy_adapters, values_by_path
+
     backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
     copy = type(model)(**{**_head_config(model), "backbone": backbone})
-    copy.set_weights(model.get_weights())
+    values = values_by_path(model)
+    for weight in copy.weights:
+        weight.assign(values[weight.path])
+    copy_adapters(model, copy)
     return copy
 
 
@@ -209,9 +214,13 @@ def save_weights(model: "ModelWithHead", directory: str | Path) -> None:
     """
     from safetensors.numpy import save_file
 
+    from kerasllm.models.adapters import adapted_layers, merge_lora
+
+    if adapted_layers(model):
+        model = merge_lora(model)
     directory = Path(directory)
     family = FAMILIES[model.checkpoint_config["model_type"]]
-    values = extract_tensors(model, _saved_tensors(model))
+    values = extract_tensors(model, saved_tensors(model))
     form = family.head_format(model.kind)
     tied_bias, own_bias = (names.get("head/output/bias") for names in (form.names, form.untied_names))
     if isinstance(tied_bias, str) and own_bias in values:
@@ -299,7 +308,8 @@ def _head_config(model: "ModelWithHead") -> dict[str, Any]:
     return config
 
 
-def _saved_tensors(model: "ModelWithHead") -> list[TensorSpec]:
+def saved_tensors(model: "ModelWithHead") -> list[TensorSpec]:
+    """Lists the tensors that `save_weights` writes, and the variables that they come from."""
     config, family = _config_of_kind(model), FAMILIES[model.checkpoint_config["model_type"]]
     head = model.head.settings
     tensors = family.backbone_tensors(config)
