@@ -147,8 +147,8 @@ def add_lora(
     chosen = {path: layer for path, layer in dense_layers(model).items() if path.endswith(ends)}
     if not chosen:
         raise AdapterError(
-            f"No layer of the model has one of the roles {list(roles)}, so there would be nothing to train. Its "
-            f"layers are: {', '.join(list(dense_layers(model))[:8])}, …"
+            f"No layer of the model has one of the roles {list(roles)}, so there would be nothing to train. "
+            f"Its layers are: {', '.join(list(dense_layers(model))[:8])}, …"
         )
     getattr(model, "backbone", model).trainable = False
     for layer in chosen.values():
@@ -198,9 +198,9 @@ def merge_lora(model: "ModelWithHead") -> "ModelWithHead":
     difference = float(np.max(np.abs(after - before)) / max(1.0, float(np.max(np.abs(before)))))
     if not difference <= TOLERANCE:
         raise AdapterError(
-            f"Merging the adapters changes the logits by {difference:.1e}, more than {TOLERANCE:.0e}; the merged "
-            "model was thrown away. The adapters hold values that float32 cannot add to the matrices: were they "
-            "trained until they diverged?"
+            f"Merging the adapters changes the logits by {difference:.1e}, more than {TOLERANCE:.0e}; the "
+            "merged model was thrown away. The adapters hold values that float32 cannot add to the matrices: "
+            "were they trained until they diverged?"
         )
     plain.backbone.trainable = True
     return plain

@@ -1,6 +1,7 @@
-"""Reads the weights of a checkpoint directory: safetensors, one file or several, and nothing else.
+"""Reads the weights of a checkpoint directory: safetensors, one file or several.
 
-Pickled weights (`pytorch_model.bin`) run code when they are loaded, so they are never opened.
+Pickled weights run code when they are loaded, so they are never opened here; `pickled` reads
+`pytorch_model.bin` in a way that runs none.
 """
 
 import json
@@ -101,6 +102,11 @@ class Checkpoint:
                 "from a run that diverged: fetch it again, or use an earlier checkpoint."
             )
         return values
+
+
+def has_safetensors(directory: Path) -> bool:
+    """Whether a directory holds weights as safetensors."""
+    return (directory / _SINGLE).is_file() or (directory / _INDEX).is_file()
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:

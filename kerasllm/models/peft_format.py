@@ -149,8 +149,8 @@ def load_adapter(model: ModelWithHead, directory: str | Path) -> list[str]:
             kernel = tuple(layers[place.path].kernel.shape)
             if a.shape[1] != kernel[0] or b.shape != (place.total, a.shape[0]):
                 raise AdapterError(
-                    f"The adapter for `{module}` in `{directory}` has the shapes {a.shape} and {b.shape}, which do "
-                    f"not fit the layer, {kernel[0]} to {place.total}. It belongs to another model."
+                    f"The adapter for `{module}` in `{directory}` has the shapes {a.shape} and {b.shape}, "
+                    f"which do not fit the layer, {kernel[0]} to {place.total}. It belongs to another model."
                 )
             planned.append((place, _settings(config, module, a.shape[0]), a.T, b[place.rows].T))
     head = _planned_head(model, tensors, directory)
@@ -226,8 +226,8 @@ def _planned_head(
     foreign = sorted(set(tensors) - set(known))
     if foreign:
         raise AdapterError(
-            f"`{directory}` holds what this model has no place for: {', '.join(foreign[:5])}. It belongs to another "
-            "model or task, or uses what is not supported (adapters on embeddings, trained biases)."
+            f"`{directory}` holds what this model has no place for: {', '.join(foreign[:5])}. It belongs to "
+            "another model or task, or uses what is not supported (adapters on embeddings, trained biases)."
         )
     weights = {weight.path: weight for weight in model.weights}
     planned = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kerasllm.errors import PresetError, TokenizerError
-from kerasllm.models.checkpoints import Checkpoint
+from kerasllm.models.checkpoints import Checkpoint, has_safetensors
 from kerasllm.models.families import FAMILIES, find_family
 from kerasllm.models.families.family import MEAN_POOLED
 from kerasllm.models.gguf_format import GGUFCheckpoint, is_gguf
@@ -24,6 +24,7 @@ from kerasllm.models.keras_hub_format import (
     read_keras_hub_config,
 )
 from kerasllm.models.labels import read_labels, read_problem_type
+from kerasllm.models.pickled import PickledCheckpoint
 from kerasllm.models.tensors import TensorSpec
 from kerasllm.models.transformer.layout import backbone_weights, head_weights
 
@@ -67,7 +68,7 @@ class Preset:
     def __init__(self, handle: str, path: Path):
         self.handle = handle
         self.path = path
-        self._checkpoint: Checkpoint | KerasHubCheckpoint | GGUFCheckpoint
+        self._checkpoint: Checkpoint | PickledCheckpoint | KerasHubCheckpoint | GGUFCheckpoint
         if path.is_file():
             self._checkpoint = GGUFCheckpoint(path)
             config = self._checkpoint.config
@@ -80,7 +81,7 @@ class Preset:
         if path.is_dir():
             is_hub = is_keras_hub_config(_read_json(path / "config.json"))
             self._checkpoint = (
-                KerasHubCheckpoint(path, self.config, self.family) if is_hub else Checkpoint(path)
+                KerasHubCheckpoint(path, self.config, self.family) if is_hub else open_checkpoint(path)
             )
         self.settings = self.family.backbone(self.config)
         inventory = take_inventory(
@@ -422,6 +423,13 @@ class Preset:
                 "0 to "
                 f"{limit - 1}. Were they made by another tokenizer?"
             )
+
+
+def open_checkpoint(directory: Path) -> Checkpoint | PickledCheckpoint:
+    """Finds the weights of a Hugging Face directory; pickles only where there are no safetensors."""
+    if not has_safetensors(directory) and PickledCheckpoint.is_in(directory):
+        return PickledCheckpoint(directory)
+    return Checkpoint(directory)
 
 
 def _is_a_file(handle: str | Path, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""LoRA: nothing changes before training, only the adapters train, merging is proved, and PEFT reads and writes them."""
+"""LoRA: new adapters change nothing, only they train, merging is proved, and PEFT reads and writes them."""
 
 import json
 
@@ -226,7 +226,7 @@ def test_a_damaged_adapter_is_refused(adapter, tiny_path):
         load_adapter(model, adapter)
     assert not adapted_layers(model)
     weights.unlink()
-    with pytest.raises(AdapterError, match="has no `adapter_model.safetensors`"):
+    with pytest.raises(AdapterError, match=r"has no `adapter_model.safetensors`"):
         load_adapter(model, adapter)
 
 
