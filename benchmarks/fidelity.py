@@ -29,10 +29,10 @@ THREADS = 2
 
 def families():
     """The largest difference of every family, over all of its cases."""
+    import torch
+
     from kerasllm.models.presets import Preset
     from kerasllm.testing.architectures import CASES, LENGTH, write_checkpoint
-
-    import torch
 
     worst = {}
     for case in CASES:
