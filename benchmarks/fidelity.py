@@ -3,11 +3,13 @@
     python benchmarks/fidelity.py            # every family, then SmolLM2
     python benchmarks/fidelity.py --families # the families alone
 
-Families: small random checkpoints that transformers wrote, every setting of `kerasllm.testing.architectures`; the
-largest difference of hidden states or logits in float32, relative to the largest number where that is above 1.
+Families: small random checkpoints that transformers wrote, every setting of
+`kerasllm.testing.architectures`; the largest difference of hidden states or logits in float32, relative to
+the largest number where that is above 1.
 
-Loading: SmolLM2-135M as float32 safetensors, from an empty process to the first logits of 16 tokens, each measured in a
-process of its own, in turns; memory is the highest resident size above what the imports had taken.
+Loading: SmolLM2-135M as float32 safetensors, from an empty process to the first logits of 16 tokens, each
+measured in a process of its own, in turns; memory is the highest resident size above what the imports had
+taken.
 """
 
 import argparse
