@@ -178,9 +178,12 @@ class ClassificationModule(tf.Module):
     def _logits(self, token_ids, segment_ids):
         """Runs the model over the texts, longest first, a chunk of about equally long ones at a time."""
         parts = self._parts
-        lengths = tf.cast(token_ids.row_lengths(), tf.int32)
-        padded = token_ids.to_tensor(parts.tokenizer.pad_id)
-        segments = segment_ids.to_tensor(0)
+        # A text without any token is one padding token, as in `Tokenizer.encode_for_model`.
+        lengths = tf.maximum(tf.cast(token_ids.row_lengths(), tf.int32), 1)
+        missing = [[0, 0], [0, tf.cast(tf.equal(token_ids.bounding_shape()[1], 0), tf.int32)]]
+        pad_id = parts.tokenizer.pad_id
+        padded = tf.pad(token_ids.to_tensor(pad_id), missing, constant_values=pad_id)
+        segments = tf.pad(segment_ids.to_tensor(0), missing)
         order = tf.argsort(lengths, direction="DESCENDING", stable=True)
 
         def run(start, logits):

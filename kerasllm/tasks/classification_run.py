@@ -298,4 +298,4 @@ def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
 def _encode(
     tokenizer: Tokenizer, records: Records, sequence_length: int | None
 ) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
-    return tokenizer.encode_with_segments(records.texts, records.text_pairs, sequence_length=sequence_length)
+    return tokenizer.encode_for_model(records.texts, records.text_pairs, sequence_length=sequence_length)

@@ -361,7 +361,7 @@ class TextClassifier:
 
     def _reference_scores(self, *columns: Sequence[str]) -> np.ndarray:
         """Scores by the other road: eager tokenizer, one padded batch, plain Keras model in float32."""
-        ids, segments = self.tokenizer.encode_with_segments(*columns, sequence_length=self.sequence_length)
+        ids, segments = self.tokenizer.encode_for_model(*columns, sequence_length=self.sequence_length)
         width = max(map(len, ids))
         inputs = {
             "token_ids": [row + [self.tokenizer.pad_id] * (width - len(row)) for row in ids],

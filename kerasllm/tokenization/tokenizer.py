@@ -179,6 +179,17 @@ class Tokenizer(GraphMethods):
         )
         return [e.ids for e in encodings], [e.type_ids for e in encodings]
 
+    def encode_for_model(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, sequence_length: int | None = None
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Like `encode_with_segments`, but no text is empty.
+
+        No model can read nothing: a text that becomes no token at all, as `""` does where no special tokens
+        are added, is one padding token.
+        """
+        ids, segments = self.encode_with_segments(texts, pairs, sequence_length=sequence_length)
+        return [row or [self.pad_id] for row in ids], [row or [0] for row in segments]
+
     def offsets(
         self,
         texts: Sequence[str],

@@ -14,6 +14,7 @@ from kerasllm.models.presets import Preset
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.testing import tiny_bert
 from kerasllm.testing.families import family as tokenizer_family
+from kerasllm.tokenization import Tokenizer
 
 TEXTS = ["A joy from start to end.", "Dull.", "The plot is thin, the cast is not, and the end comes late!"]
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
@@ -52,8 +53,35 @@ FAMILIES = {
     "Gemma": (NARROW_HEADS, "gpt2"),
     "Gemma2": ({**NARROW_HEADS, "sliding_window": 5}, "gpt2"),
     "Gemma3Text": ({**NARROW_HEADS, "sliding_window": 5}, "gpt2"),
+    "T5": (
+        {
+            "d_model": 24,
+            "d_kv": 6,
+            "d_ff": 40,
+            "num_layers": 2,
+            "num_heads": 4,
+            "pad_token_id": 0,
+            "decoder_start_token_id": 0,
+        },
+        "t5",
+    ),
+    "Bart": (
+        {
+            "d_model": 24,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 40,
+            "decoder_ffn_dim": 40,
+        },
+        "roberta",
+    ),
     "SmolLM3": ({**GROUPED}, "gpt2"),
 }
+
+
+QUICK = ("GPT2", "Mixtral", "T5")
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +95,9 @@ def checkpoint(tmp_path_factory):
         path = tmp_path_factory.mktemp(name)
         document = tokenizer_family(tokenizer)
         (path / "tokenizer.json").write_text(document, "utf-8")
-        size = max(json.loads(document)["model"]["vocab"].values()) + 20
+        size = Tokenizer.from_json(document).vocabulary_size + 20
         ends = {token["content"]: token["id"] for token in json.loads(document)["added_tokens"]}
-        end = ends.get("<|endoftext|>", 2)
+        end = ends.get("<|endoftext|>", ends.get("</s>", 2))
         kind = getattr(transformers, f"{name}Model")
         torch.manual_seed(0)
         padding = {"pad_token_id": end} if name in ("Phi3", "SmolLM3") else {}
@@ -128,6 +156,22 @@ def test_the_pipeline_gives_our_answers(name, checkpoint, answers_of_transformer
     classifier = make_classifier(checkpoint(name))
     path = classifier.export(tmp_path / "exported", format="huggingface")
     assert_same_answers(classifier, answers_of_transformers(path, TEXTS, batch_size=3), TEXTS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in FAMILIES  # each is some seconds of building graphs
+    ],
+)
+def test_it_is_served_too(name, checkpoint, tmp_path):
+    """Export itself compares the graph with Python, empty and endless texts included, and looks at its ops."""
+    classifier = make_classifier(checkpoint(name))
+    exported = classifier.export(tmp_path / "served")
+    answers = exported.predict(TEXTS)
+    for answer, found in zip(classifier.predict(TEXTS), answers, strict=True):
+        assert (answer.label, answer.score) == (found.label, pytest.approx(found.score, abs=1e-4))
 
 
 def test_multi_label_scores_are_sigmoids_there_too(checkpoint, answers_of_transformers, tmp_path):
