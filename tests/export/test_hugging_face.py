@@ -166,7 +166,7 @@ def test_the_pipeline_gives_our_answers(name, checkpoint, answers_of_transformer
     ],
 )
 def test_it_is_served_too(name, checkpoint, tmp_path):
-    """Export itself compares the graph with Python, empty and endless texts included, and looks at its ops."""
+    """Export itself compares the graph with Python, empty and long texts included, and looks at its ops."""
     classifier = make_classifier(checkpoint(name))
     exported = classifier.export(tmp_path / "served")
     answers = exported.predict(TEXTS)
