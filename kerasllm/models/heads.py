@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
 from kerasllm.models.transformer.normalization import Normalization
-from kerasllm.models.transformer.settings import HeadSettings, from_dict, to_dict
+from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
 
 __all__ = ["Classifier", "Head", "MeanPooling", "ModelWithHead", "ShiftRight"]
 
@@ -84,9 +84,7 @@ class Head(keras.layers.Layer):
 
     def __init__(self, settings, initializer_range=0.02, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(settings, HeadSettings):
-            settings = from_dict(settings, HeadSettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, HeadSettings)
         self.initializer_range = initializer_range
         options: dict[str, Any] = {"dtype": self.dtype_policy}
         self.dropout_before = None
@@ -237,8 +235,7 @@ class ModelWithHead(keras.Model):
         problem_type="single_label_classification",
         **kwargs,
     ):
-        if not isinstance(head, HeadSettings):
-            head = from_dict(head, HeadSettings)
+        head = as_settings(head, HeadSettings)
         # A small head costs nothing in float32, which keeps the logits' digits.
         policy = backbone.dtype_policy if "language" in kind else "float32"
         layer = Head(head, initializer_range, dtype=policy, name="head")

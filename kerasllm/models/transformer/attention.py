@@ -8,7 +8,7 @@ import tensorflow as tf
 from kerasllm.models.transformer.dense import Dense
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.rotary import rotate
-from kerasllm.models.transformer.settings import StackSettings, from_dict, to_dict
+from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
 
 __all__ = ["Attention"]
 
@@ -31,9 +31,7 @@ class Attention(keras.layers.Layer):
     def __init__(self, settings, layer=0, **kwargs):
         # Masks and rotary positions stay in float32, whatever the precision.
         super().__init__(**{"autocast": False, **kwargs})
-        if not isinstance(settings, StackSettings):
-            settings = from_dict(settings, StackSettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, StackSettings)
         self.layer = layer
         self.scale = settings.attention_scale / (layer + 1 if settings.scale_by_layer else 1)
         wide, narrow = (
@@ -49,7 +47,10 @@ class Attention(keras.layers.Layer):
         )
         self.query_norm = self.key_norm = None
         if settings.query_key_norm:
-            self.query_norm, self.key_norm = self._norm("query_norm"), self._norm("key_norm")
+            self.query_norm, self.key_norm = (
+                Normalization.of(settings, dtype=self.dtype_policy, name=name)
+                for name in ("query_norm", "key_norm")
+            )
         self.dropout = keras.layers.Dropout(settings.attention_dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
@@ -113,14 +114,3 @@ class Attention(keras.layers.Layer):
         )
         heads = heads if norm is None else norm(heads)
         return heads if rotary is None else rotate(heads, *rotary)
-
-    def _norm(self, name: str) -> Normalization:
-        settings = self.settings
-        return Normalization(
-            settings.norm,
-            settings.norm_epsilon,
-            settings.norm_offset,
-            settings.norm_scaled,
-            dtype=self.dtype_policy,
-            name=name,
-        )

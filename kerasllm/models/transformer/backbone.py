@@ -14,7 +14,7 @@ from kerasllm.models.transformer.settings import (
     BackboneSettings,
     EmbeddingSettings,
     StackSettings,
-    from_dict,
+    as_settings,
     to_dict,
 )
 
@@ -40,8 +40,7 @@ class TransformerBackbone(keras.Model):
     """
 
     def __init__(self, settings, *, dtype=None, **kwargs):
-        if not isinstance(settings, BackboneSettings):
-            settings = from_dict(settings)
+        settings = as_settings(settings, BackboneSettings)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in _inputs(settings)}
 
@@ -180,14 +179,7 @@ class _StackMaker:
 
     def _finish(self, name: str, stack: StackSettings, hidden: Any) -> Any:
         if self.settings.final_norm:
-            hidden = Normalization(
-                stack.norm,
-                stack.norm_epsilon,
-                stack.norm_offset,
-                stack.norm_scaled,
-                dtype=self.policy,
-                name=f"{name}_norm",
-            )(hidden)
+            hidden = Normalization.of(stack, dtype=self.policy, name=f"{name}_norm")(hidden)
         if self.settings.final_dropout:
             rate = self.settings.final_dropout
             hidden = keras.layers.Dropout(rate, dtype=self.policy, name=f"{name}_dropout")(hidden)

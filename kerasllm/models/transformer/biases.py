@@ -12,7 +12,7 @@ from kerasllm.models.transformer.settings import (
     DisentangledSettings,
     RelativeBiasSettings,
     StackSettings,
-    from_dict,
+    as_settings,
     to_dict,
 )
 from kerasllm.models.transformer.weights import Weighted
@@ -74,8 +74,7 @@ class RelativeBias(Weighted, keras.layers.Layer):
 
     def __init__(self, num_heads, causal, settings, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(settings, RelativeBiasSettings):
-            settings = from_dict(settings, RelativeBiasSettings)
+        settings = as_settings(settings, RelativeBiasSettings)
         self.num_heads = num_heads
         self.causal = causal
         self.settings = settings
@@ -137,9 +136,7 @@ class DistanceEmbeddings(Weighted, keras.layers.Layer):
 
     def __init__(self, settings, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(settings, StackSettings):
-            settings = from_dict(settings, StackSettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, StackSettings)
         self.norm = None
         if settings.disentangled.normalize:
             self.norm = Normalization("layer", settings.norm_epsilon, dtype=self.dtype_policy, name="norm")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense, Embedding
 from kerasllm.models.transformer.normalization import Normalization
-from kerasllm.models.transformer.settings import EmbeddingSettings, from_dict, to_dict
+from kerasllm.models.transformer.settings import EmbeddingSettings, as_settings, to_dict
 
 __all__ = ["InputEmbeddings", "TokenPositions"]
 
@@ -65,9 +65,7 @@ class InputEmbeddings(keras.layers.Layer):
 
     def __init__(self, settings, hidden_dim, norm="layer", **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(settings, EmbeddingSettings):
-            settings = from_dict(settings, EmbeddingSettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, EmbeddingSettings)
         self.hidden_dim = hidden_dim
         self.norm_kind = norm
         options: dict[str, Any] = {"dtype": self.dtype_policy}

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
-from kerasllm.models.transformer.settings import StackSettings, from_dict, to_dict
+from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
 
 __all__ = ["Experts", "FeedForward"]
 
@@ -14,9 +14,7 @@ class _Configured(keras.layers.Layer):
 
     def __init__(self, settings, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(settings, StackSettings):
-            settings = from_dict(settings, StackSettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, StackSettings)
 
     def compute_output_shape(self, input_shape):
         """The shape of the input."""

@@ -8,7 +8,7 @@ from kerasllm.models.transformer.attention import Attention
 from kerasllm.models.transformer.disentangled import DisentangledAttention
 from kerasllm.models.transformer.feed_forward import Experts, FeedForward
 from kerasllm.models.transformer.normalization import Normalization
-from kerasllm.models.transformer.settings import StackSettings, from_dict, to_dict
+from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
 
 __all__ = ["TransformerLayer"]
 
@@ -34,25 +34,29 @@ class TransformerLayer(keras.layers.Layer):
     def __init__(self, settings, layer=0, **kwargs):
         # Masks and rotary positions stay in float32, whatever the precision.
         super().__init__(**{"autocast": False, **kwargs})
-        if not isinstance(settings, StackSettings):
-            settings = from_dict(settings, StackSettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, StackSettings)
         self.layer = layer
         kind = Attention if settings.disentangled is None else DisentangledAttention
-        self.attention_norm = self._norm("attention_norm")
+        self.attention_norm = Normalization.of(settings, dtype=self.dtype_policy, name="attention_norm")
         self.attention = kind(settings, layer, dtype=self.dtype_policy, name="attention")
         self.cross_attention_norm: Normalization | None = None
         self.cross_attention: Attention | None = None
         if settings.cross_attention:
-            self.cross_attention_norm = self._norm("cross_attention_norm")
+            self.cross_attention_norm = Normalization.of(
+                settings, dtype=self.dtype_policy, name="cross_attention_norm"
+            )
             self.cross_attention = Attention(settings, layer, dtype=self.dtype_policy, name="cross_attention")
         network = FeedForward if settings.experts is None else Experts
-        self.feed_forward_norm = self._norm("feed_forward_norm")
+        self.feed_forward_norm = Normalization.of(settings, dtype=self.dtype_policy, name="feed_forward_norm")
         self.feed_forward = network(settings, dtype=self.dtype_policy, name="feed_forward")
         self.attention_end_norm = self.feed_forward_end_norm = None
         if settings.norm_place == "both":
-            self.attention_end_norm = self._norm("attention_end_norm")
-            self.feed_forward_end_norm = self._norm("feed_forward_end_norm")
+            self.attention_end_norm = Normalization.of(
+                settings, dtype=self.dtype_policy, name="attention_end_norm"
+            )
+            self.feed_forward_end_norm = Normalization.of(
+                settings, dtype=self.dtype_policy, name="feed_forward_end_norm"
+            )
         self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
@@ -132,14 +136,3 @@ class TransformerLayer(keras.layers.Layer):
     def get_config(self):
         """Everything that `from_config` needs."""
         return {**super().get_config(), "settings": to_dict(self.settings), "layer": self.layer}
-
-    def _norm(self, name):
-        settings = self.settings
-        return Normalization(
-            settings.norm,
-            settings.norm_epsilon,
-            settings.norm_offset,
-            settings.norm_scaled,
-            dtype=self.dtype_policy,
-            name=name,
-        )

@@ -28,6 +28,11 @@ class Normalization(Weighted, keras.layers.Layer):
         self.scaled = scaled
         self.gamma = self.beta = None
 
+    @classmethod
+    def of(cls, settings, **kwargs):
+        """The normalization of a stack with the given `StackSettings`."""
+        return cls(settings.norm, settings.norm_epsilon, settings.norm_offset, settings.norm_scaled, **kwargs)
+
     def build(self, input_shape):
         """Makes the scales, and the shifts."""
         if self.scaled:

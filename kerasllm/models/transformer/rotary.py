@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasllm.models.transformer.settings import RotarySettings, from_dict, to_dict
+from kerasllm.models.transformer.settings import RotarySettings, as_settings, to_dict
 
 __all__ = ["RotaryPositions", "rotate"]
 
@@ -25,9 +25,7 @@ class RotaryPositions(keras.layers.Layer):
 
     def __init__(self, settings, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        if not isinstance(settings, RotarySettings):
-            settings = from_dict(settings, RotarySettings)
-        self.settings = settings
+        self.settings = settings = as_settings(settings, RotarySettings)
         self._factor = _attention_factor(settings)
 
     def call(self, positions):

@@ -14,6 +14,7 @@ __all__ = [
     "RelativeBiasSettings",
     "RotarySettings",
     "StackSettings",
+    "as_settings",
     "from_dict",
     "to_dict",
 ]
@@ -323,3 +324,8 @@ def from_dict(data: Mapping[str, Any], kind: type = BackboneSettings) -> Any:
             value = from_dict(value, _NESTED[name])
         values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
+
+
+def as_settings(value: Any, kind: type) -> Any:
+    """Settings as they are, or from what `to_dict` gave."""
+    return value if isinstance(value, kind) else from_dict(value, kind)
