@@ -8,6 +8,7 @@ import tensorflow as tf
 from kerasllm.models.transformer.dense import Dense
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
+from kerasllm.models.transformer.weights import Weighted
 
 __all__ = ["Classifier", "Head", "MeanPooling", "ModelWithHead", "ShiftRight"]
 
@@ -102,7 +103,17 @@ class Head(keras.layers.Layer):
             )
         if settings.norm_epsilon is not None:
             self.norm = Normalization("layer", settings.norm_epsilon, name="norm", **options)
-        self.output_dense = _Output(settings, initializer_range, name="output", **options)
+        self.output_dense: Any = None
+        if settings.tied:
+            self.output_dense = _TiedOutput(settings.units, settings.bias, name="output", **options)
+        else:
+            self.output_dense = Dense(
+                settings.units,
+                use_bias=settings.bias,
+                initializer_range=initializer_range,
+                name="output",
+                **options,
+            )
 
     def build(self, inputs_shape, *shapes, **named_shapes):
         """Makes the weights."""
@@ -126,7 +137,8 @@ class Head(keras.layers.Layer):
         hidden = self.dropout(hidden, training=training)
         if self.settings.scale != 1:
             hidden = hidden * tf.cast(self.settings.scale, hidden.dtype)
-        logits = tf.cast(self.output_dense(hidden, table), tf.float32)
+        product = self.output_dense(hidden, table) if self.settings.tied else self.output_dense(hidden)
+        logits = tf.cast(product, tf.float32)
         if self.settings.softcap is not None:
             logits = tf.tanh(logits / self.settings.softcap) * self.settings.softcap
         return logits
@@ -158,28 +170,20 @@ class Head(keras.layers.Layer):
         return tf.gather(inputs, tf.reduce_max(places, axis=1), batch_dims=1)
 
 
-class _Output(Dense):
-    """The last dense layer, whose matrix may be that of the token embeddings."""
+class _TiedOutput(Weighted, keras.layers.Layer):
+    """The last dense layer where its matrix is that of the token embeddings; of its own it has the bias."""
 
-    def __init__(self, settings, initializer_range, **kwargs):
-        # `matrices_in` is for the backbone: a head costs nothing in float32.
-        super().__init__(
-            settings.units, use_bias=settings.bias, initializer_range=initializer_range, **kwargs
-        )
-        self.tied = settings.tied
+    def __init__(self, units, use_bias, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.use_bias = use_bias
+        self.bias = None
 
     def build(self, input_shape):
-        if not self.tied:
-            super().build(input_shape)
-            return
-        self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
-        self.built = True
 
-    def call(self, inputs, table=None, training=None):  # type: ignore[override]
-        if not self.tied:
-            return super().call(inputs, training=training)
+    def call(self, inputs, table):
         rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
         product = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)
         if self.bias is not None:

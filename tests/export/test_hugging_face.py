@@ -9,10 +9,11 @@ import pytest
 from kerasllm.data.labels import LabelMap
 from kerasllm.errors import ExportError
 from kerasllm.export.hugging_face import convert_preset, convert_to_keras
-from kerasllm.models.builders import build_classifier
+from kerasllm.models.builders import build_classifier, build_with_head
 from kerasllm.models.presets import Preset
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.testing import tiny_bert
+from kerasllm.testing.architectures import write_checkpoint
 from kerasllm.testing.families import family as tokenizer_family
 from kerasllm.tokenization import Tokenizer
 
@@ -242,3 +243,19 @@ def test_a_checkpoint_converted_to_keras_is_the_same_model(checkpoint, tmp_path)
     expected = preset.hidden_states(**inputs)
     np.testing.assert_array_equal(np.asarray(model(inputs)["sequence_output"]), expected)
     assert (path / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "case", ["Llama-tied-biased", "Qwen2ForCausalLM", "BertForMaskedLM", "T5ForConditionalGeneration"]
+)
+def test_a_language_model_converted_to_keras_is_the_same_model(case, tmp_path):
+    """Also where the output's matrix is that of the token embeddings, which no layer may save twice."""
+    (tmp_path / "source").mkdir()
+    write_checkpoint(case, tmp_path / "source")
+    preset = Preset.load(tmp_path / "source")
+    model = build_with_head(preset)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    ids = np.arange(5, 25).reshape(2, 10)
+    inputs = {name: ids if name.endswith("token_ids") else np.ones_like(ids) for name in model.input}
+    np.testing.assert_array_equal(np.asarray(again(inputs)), np.asarray(model(inputs)))
