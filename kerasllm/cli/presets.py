@@ -42,6 +42,7 @@ def list_presets(as_json: bool) -> None:
     transformers wrote. GGUF files are read for llama and qwen2.
     """
     from kerasllm.models.families import FAMILIES
+    from kerasllm.models.keras_hub_layouts import LAYOUTS
 
     rows: list[dict[str, Any]] = [
         {
@@ -49,7 +50,9 @@ def list_presets(as_json: bool) -> None:
             "models": family.title,
             "heads": [_HEADS[head] for head in family.heads],
             "gguf": family.model_type in ("llama", "qwen2"),
-            "keras_hub_presets": family.keras_hub_class is not None,
+            "keras_hub": [
+                name for name, layout in LAYOUTS.items() if family.model_type in layout.model_types
+            ],
             "missing": _MISSING.get(family.model_type),
         }
         for family in FAMILIES.values()

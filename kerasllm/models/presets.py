@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasllm.errors import PresetError, TokenizerError
 from kerasllm.models.checkpoints import Checkpoint, has_safetensors
-from kerasllm.models.families import FAMILIES, find_family
+from kerasllm.models.families import find_family
 from kerasllm.models.families.family import MEAN_POOLED
 from kerasllm.models.gguf_format import GGUFCheckpoint, is_gguf
 from kerasllm.models.inventory import log_inventory, take_inventory
@@ -73,15 +73,16 @@ class Preset:
             self._checkpoint = GGUFCheckpoint(path)
             config = self._checkpoint.config
         else:
-            config = _read_json(path / "config.json")
-            if is_keras_hub_config(config):
-                config = read_keras_hub_config(config, FAMILIES, source=handle)
+            content = config = _read_json(path / "config.json")
+            if is_keras_hub_config(content):
+                config = read_keras_hub_config(content, source=handle)
         self.family = find_family(config, source=handle)
         self.config = self.family.with_defaults(config)
         if path.is_dir():
-            is_hub = is_keras_hub_config(_read_json(path / "config.json"))
             self._checkpoint = (
-                KerasHubCheckpoint(path, self.config, self.family) if is_hub else open_checkpoint(path)
+                KerasHubCheckpoint(path, content, self.config, self.family)
+                if is_keras_hub_config(content)
+                else open_checkpoint(path)
             )
         self.settings = self.family.backbone(self.config)
         inventory = take_inventory(

@@ -69,9 +69,9 @@ def edit(path, change):
 
 
 def test_another_class_is_refused(copied):
-    edit(copied, lambda content: content.update(registered_name="keras_hub>T5Backbone"))
+    edit(copied, lambda content: content.update(registered_name="keras_hub>WhisperBackbone"))
     with pytest.raises(
-        PresetError, match=r"is KerasHub's `T5Backbone`, which is not supported. Supported: BertB"
+        PresetError, match=r"is KerasHub's `WhisperBackbone`, which is not supported. Supported: AlbertB"
     ):
         Preset.load(copied)
 

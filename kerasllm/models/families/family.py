@@ -92,8 +92,6 @@ class Family:
         expected_unused: Regular expression of tensors that are rightly left out.
         heads: By kind.
         stop_tokens: What ends a generated text, where `generation_config.json` says nothing.
-        keras_hub_class: KerasHub's name of the backbone, or `None`.
-        keras_hub_paths: From the paths of our layers to those of KerasHub's.
         epsilon, deviation, activation, positions: What its config calls the norms' epsilon, the standard
             deviation of new weights, the activation, and the number of positions.
         more_rates: Dropout rates that are not among the defaults.
@@ -114,8 +112,6 @@ class Family:
     expected_unused: ClassVar[str] = r"$^"
     heads: ClassVar[Mapping[str, HeadFormat]]
     stop_tokens: ClassVar[tuple[str, ...]] = ()
-    keras_hub_class: ClassVar[str | None] = None
-    keras_hub_paths: ClassVar[Mapping[str, str]] = {}
     epsilon: ClassVar[str] = "layer_norm_eps"
     deviation: ClassVar[str] = "initializer_range"
     activation: ClassVar[str] = "hidden_act"
@@ -140,16 +136,6 @@ class Family:
     def renumber(self, config: Mapping[str, Any], numbers: list[int]) -> list[int]:
         """Numbers in the name of a tensor from those in our path."""
         return numbers
-
-    # === KerasHub ===
-
-    def from_keras_hub(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Gives the config that computes what KerasHub's backbone with these settings does."""
-        raise NotImplementedError
-
-    def keras_hub_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Gives the settings of KerasHub's backbone that come nearest to a config."""
-        raise NotImplementedError
 
     # === Config ===
 
