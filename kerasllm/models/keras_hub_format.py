@@ -58,6 +58,8 @@ def read_keras_hub_config(content: Mapping, *, source: str) -> dict:
     """
     name, layout = _layout(content, source)
     try:
+        if not isinstance(content["config"], Mapping):
+            raise KeyError("config")
         return layout.config(content["config"])
     except KeyError as error:
         raise PresetError(
