@@ -34,4 +34,8 @@ def command(handle: str, directory: Path, target: str) -> None:
     from kerasllm.models.presets import Preset
 
     write = convert_preset if target == "huggingface" else convert_to_keras
-    click.echo(write(Preset.load(handle), directory.absolute()))
+    path = write(Preset.load(handle), directory.absolute())
+    click.echo(path)
+    if target == "keras":
+        hint = f'import keras, kerasllm.models.heads; keras.saving.load_model("{path}/model.keras")'
+        click.echo(f"In Python: {hint}", err=True)

@@ -106,15 +106,15 @@ def convert_preset(preset: "Preset", path: Path) -> Path:
         _write_json(folder / "config.json", {**family.saved_config(config), "dtype": "float32"})
         _complete_config(folder / "config.json", preset.tokenizer)
         _write_tokenizer(preset.tokenizer, folder, None)
-        if preset.generation_config is not None:
-            _write_json(folder / "generation_config.json", preset.generation_config)
+        _write_generation_config(preset, folder)
     return path
 
 
 def convert_to_keras(preset: "Preset", path: Path) -> Path:
-    """Writes a checkpoint as a Keras model, `model.keras`, and its tokenizer.
+    """Writes a checkpoint as a Keras model, `model.keras`, with its tokenizer and generation config.
 
-    The file is read back, and must hold the very same weights.
+    The file is read back, and must hold the very same weights. `keras.saving.load_model` reads it after
+    `import kerasllm.models.heads`, where the classes are.
 
     Args:
         preset: The checkpoint.
@@ -142,7 +142,13 @@ def convert_to_keras(preset: "Preset", path: Path) -> Path:
             if new.path != old.path or not np.array_equal(new, old):
                 raise ExportError(f"`{old.path}` was not written as it is. Nothing was published.")
         preset.tokenizer.save(folder)
+        _write_generation_config(preset, folder)
     return path
+
+
+def _write_generation_config(preset: "Preset", folder: Path) -> None:
+    if preset.generation_config is not None:
+        _write_json(folder / "generation_config.json", preset.generation_config)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
