@@ -1,4 +1,4 @@
-"""Small random checkpoints of every family and setting, written by transformers itself.
+"""Small random checkpoints of every family and setting, written by transformers itself, and inputs for both.
 
 Every tensor gets random values: transformers' own initialisation leaves biases at 0 and norms at 1, where a
 tensor in the wrong place would not show. Needs transformers and PyTorch.
@@ -7,9 +7,24 @@ tensor in the wrong place would not show. Needs transformers and PyTorch.
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["CASES", "DECODERS", "ENCODERS", "ENCODER_DECODERS", "LENGTH", "write_checkpoint"]
+import numpy as np
+
+if TYPE_CHECKING:
+    from kerasllm.models.presets import Preset
+
+__all__ = [
+    "CASES",
+    "DECODERS",
+    "ENCODERS",
+    "ENCODER_DECODERS",
+    "LENGTH",
+    "make_inputs",
+    "run_reference",
+    "write_checkpoint",
+    "write_model",
+]
 
 LENGTH = 40
 
@@ -268,10 +283,27 @@ def write_checkpoint(case: str, path: Path, *, dtype: str = "float32", **options
     Returns:
         The model that transformers reads from it, in float32 and ready for inference.
     """
+    return write_model(*CASES[case], path, dtype=dtype, **options)
+
+
+def write_model(
+    architecture: str, settings: dict[str, Any], path: Path, *, dtype: str = "float32", **options: Any
+) -> Any:
+    """Writes a checkpoint of any architecture and settings, otherwise as `write_checkpoint`.
+
+    Args:
+        architecture: Name of a class of transformers.
+        settings: For its config.
+        path: An existing directory.
+        dtype: Type that the values are stored in. Defaults to `"float32"`.
+        **options: For transformers' `save_pretrained`.
+
+    Returns:
+        The model that transformers reads from it, in float32 and ready for inference.
+    """
     import torch
     import transformers
 
-    architecture, settings = CASES[case]
     kind = getattr(transformers, architecture)
     labels = {"num_labels": 3} if "Classification" in architecture else {}
     # Defaults of some configs lie outside of so small a vocabulary.
@@ -293,3 +325,55 @@ def write_checkpoint(case: str, path: Path, *, dtype: str = "float32", **options
     model.to(getattr(torch, dtype)).save_pretrained(path, **options)
     # Read anew: in the model itself the rotary frequencies lost their digits too.
     return kind.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def make_inputs(preset: "Preset", side: str, *, ends: bool = False) -> tuple[Any, dict[str, Any], Any]:
+    """Makes a batch of texts of 40, 17 and 3 random tokens for both libraries.
+
+    Args:
+        preset: The checkpoint.
+        side: `"right"` or `"left"`, where the padding is.
+        ends: Whether each text ends with the token that says so, where the heads of encoder-decoders that
+            classify texts look. Defaults to `False`.
+
+    Returns:
+        What `Preset.logits` is called with (ids, mask, options), what transformers is, and the mask of the
+        positions that both answer.
+    """
+    lengths, places = np.array([LENGTH, 17, 3])[:, None], np.arange(LENGTH)
+    mask = (places < lengths if side == "right" else places >= LENGTH - lengths).astype(np.int64)
+    random = np.random.default_rng(1)
+    ids = np.where(mask == 1, random.integers(5, 83, mask.shape), preset.config["pad_token_id"])
+    if ends:
+        last = (places * mask).max(axis=1)
+        ids[np.arange(3), last] = preset.config["eos_token_id"]
+    ours: dict[str, Any] = {}
+    theirs = {"input_ids": ids, "attention_mask": mask}
+    if preset.settings.embedding.num_segments > 1:
+        ours["segment_ids"] = theirs["token_type_ids"] = (places > 20) * mask
+    answered = mask
+    if preset.start_id is not None and preset.num_classes is None:
+        answered = (np.arange(12) < np.array([12, 5, 9])[:, None]).astype(np.int64)
+        ours["decoder_token_ids"] = theirs["decoder_input_ids"] = random.integers(5, 83, answered.shape)
+        ours["decoder_padding_mask"] = theirs["decoder_attention_mask"] = answered
+    return (ids, mask, ours), theirs, answered
+
+
+def run_reference(model: Any, inputs: dict[str, Any]) -> Any:
+    """Computes a model of transformers.
+
+    Args:
+        model: The model.
+        inputs: Arrays by name.
+
+    Returns:
+        Its logits, or where it has no head its last hidden state, in float32.
+    """
+    import torch
+
+    with torch.no_grad():
+        outputs = model(**{name: torch.tensor(values) for name, values in inputs.items()})
+    for name in ("logits", "prediction_logits", "last_hidden_state"):
+        if name in outputs:
+            return outputs[name].float().numpy()
+    raise AssertionError(outputs.keys())

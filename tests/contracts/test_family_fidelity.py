@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from kerasllm.models.builders import build_with_head, save_weights
 from kerasllm.models.presets import Preset
-from kerasllm.testing.architectures import CASES, LENGTH, write_checkpoint
+from kerasllm.testing.architectures import CASES, make_inputs, run_reference, write_checkpoint
 
 TOLERANCE = 1e-4
 WITH_HEAD = [name for name, (kind, _) in CASES.items() if not re.search("(?<!LMHead)Model$", kind)]
@@ -46,37 +46,6 @@ def reference(tmp_path_factory, transformers):
     return write
 
 
-def make_inputs(preset, side, ends=False):
-    """Texts of 40, 17 and 3 tokens in one batch, padded on the given side."""
-    lengths, places = np.array([LENGTH, 17, 3])[:, None], np.arange(LENGTH)
-    mask = (places < lengths if side == "right" else places >= LENGTH - lengths).astype(np.int64)
-    random = np.random.default_rng(1)
-    ids = np.where(mask == 1, random.integers(5, 83, mask.shape), preset.config["pad_token_id"])
-    if ends:  # heads of encoder-decoders look where the last end of sequence is
-        last = (places * mask).max(axis=1)
-        ids[np.arange(3), last] = preset.config["eos_token_id"]
-    ours, theirs = {}, {"input_ids": ids, "attention_mask": mask}
-    if preset.settings.embedding.num_segments > 1:
-        ours["segment_ids"] = theirs["token_type_ids"] = (places > 20) * mask
-    answered = mask
-    if preset.start_id is not None and preset.num_classes is None:
-        answered = (np.arange(12) < np.array([12, 5, 9])[:, None]).astype(np.int64)
-        ours["decoder_token_ids"] = theirs["decoder_input_ids"] = random.integers(5, 83, answered.shape)
-        ours["decoder_padding_mask"] = theirs["decoder_attention_mask"] = answered
-    return (ids, mask, ours), theirs, answered
-
-
-def run_reference(model, inputs):
-    import torch
-
-    with torch.no_grad():
-        outputs = model(**{name: torch.tensor(values) for name, values in inputs.items()})
-    for name in ("logits", "prediction_logits", "last_hidden_state"):
-        if name in outputs:
-            return outputs[name].float().numpy()
-    raise AssertionError(outputs.keys())
-
-
 def assert_close(ours, theirs, mask):
     difference = np.abs(ours - theirs)
     if ours.ndim == 3:
@@ -90,7 +59,7 @@ def ours(preset, inputs):
 
 
 def assert_same_numbers(preset, model, side="right"):
-    inputs, theirs, answered = make_inputs(preset, side, "Sequence" in type(model).__name__)
+    inputs, theirs, answered = make_inputs(preset, side, ends="Sequence" in type(model).__name__)
     assert_close(ours(preset, inputs), run_reference(model, theirs), answered)
 
 
@@ -117,7 +86,7 @@ def test_transformers_gets_back_what_it_wrote(case, reference, transformers, tmp
     kind = getattr(transformers, json.loads((tmp_path / "config.json").read_text())["architectures"][0])
     again, info = kind.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
     assert (set(info["missing_keys"]), set(info["unexpected_keys"])) == (set(), set())
-    _, theirs, answered = make_inputs(preset, "right", "Sequence" in type(model).__name__)
+    _, theirs, answered = make_inputs(preset, "right", ends="Sequence" in type(model).__name__)
     assert_close(run_reference(again.eval(), theirs), run_reference(model, theirs), answered)
     if case != "DebertaV2-new-head":  # whose head is written under its older names
         stored, saved = (load_file(folder / "model.safetensors") for folder in (path, tmp_path))
