@@ -31,6 +31,7 @@ __all__ = ["SENTENCEPIECE_CLASSES", "sentencepiece_files"]
 _METASPACE = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
 _WORDS = in_turn("pretokenizers", {"type": "WhitespaceSplit"}, _METASPACE)
 _NUM_SENTINELS = 100
+_GEMMA_SPECIAL = ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>")
 
 
 def sentencepiece_files(path: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -60,14 +61,11 @@ def sentencepiece_files(path: Path, name: str) -> tuple[dict[str, Any], dict[str
             "Train it with `normalization_rule_name='identity'`, or load the author's own `tokenizer.json`."
         )
     present = {piece.text for piece in model.pieces}
-    if name == "XLMRobertaTokenizer" and [piece.text for piece in model.pieces[:3]] != [
-        "<unk>",
-        "<s>",
-        "</s>",
-    ]:
+    first = [piece.text for piece in model.pieces[:3]]
+    if name == "XLMRobertaTokenizer" and first != ["<unk>", "<s>", "</s>"]:
         raise PresetError(
-            f"`{path}` begins with {[piece.text for piece in model.pieces[:3]]}, but XLM-RoBERTa's ids are "
-            "those of a model that begins with ['<unk>', '<s>', '</s>']. Fetch the preset again."
+            f"`{path}` begins with {first}, but XLM-RoBERTa's ids are those of a model that begins with "
+            "['<unk>', '<s>', '</s>']. Fetch the preset again."
         )
     missing = sorted({family.tokens[kind] for kind in family.required} - present)
     unknown = next((piece.text for piece in model.pieces if piece.kind == UNKNOWN), None)
@@ -206,8 +204,7 @@ def _gemma(model: SentencePieceModel, tokens: Mapping[str, str]) -> dict[str, An
     if "\t" not in texts and "<0x09>" in texts:
         # As the author's `tokenizer.json` has it, so that runs of tabs can be merged.
         pieces[texts.index("<0x09>")] = Piece("\t", 0.0)
-    turns = ("<start_of_turn>", "<end_of_turn>")
-    document = _bpe(pieces, special={*tokens.values(), *turns}, prefixed=False)
+    document = _bpe(pieces, special={*tokens.values(), *_GEMMA_SPECIAL}, prefixed=False)
     return {
         **document,
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},

@@ -23,15 +23,21 @@ from kerasllm.tokenization.documents import (
     bpe,
     in_turn,
     split,
-    template,
     tokenizer_json,
 )
+from kerasllm.tokenization.sources import read_wordpiece
 
 if TYPE_CHECKING:
     from kerasllm.tokenization import Tokenizer
 
 _WORDPIECE_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
-_BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_BERT_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+}
 # Where the vocabulary of GPT-NeoX ends; the author's tokenizer goes on with runs of 24 to 2 spaces.
 _NEOX_SIZE, _NEOX_RUNS = 50_254, range(24, 1, -1)
 _LEFT = ("<mask>",)  # takes the spaces before it
@@ -102,33 +108,8 @@ def _wordpiece(assets: Path, name: str, options: Mapping) -> tuple[dict[str, Any
                 f"The tokenizer of `{assets.parent.parent}` has `{setting}`: {options[setting]!r}, but BERT "
                 f"has {usual!r}. Load the author's checkpoint in Hugging Face format instead."
             )
-    lines = _text(path).removesuffix("\n").split("\n")
-    ids = {line.removesuffix("\r"): number for number, line in enumerate(lines)}
-    _require(list(_BERT_TOKENS.values()), ids, path, name)
-    lowercase = bool(options.get("lowercase", False))
-    single = ("[CLS]", "$A", "[SEP]")
-    document = tokenizer_json(
-        {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": ids,
-        },
-        [added_token(token, ids[token]) for token in _BERT_TOKENS.values()],
-        normalizer={
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": lowercase,
-        },
-        pre_tokenizer={"type": "BertPreTokenizer"},
-        post_processor=template(single, (*single, "$B:1", "[SEP]:1"), ids),
-        decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
-    )
-    named = {f"{kind}_token": token for kind, token in _BERT_TOKENS.items()}
-    return document, {"tokenizer_class": name, "do_lower_case": lowercase, **named}
+    config = {"tokenizer_class": name, "do_lower_case": bool(options.get("lowercase", False)), **_BERT_TOKENS}
+    return json.loads(read_wordpiece(path, config)), config
 
 
 @dataclasses.dataclass(frozen=True)

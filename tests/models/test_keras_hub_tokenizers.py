@@ -1,13 +1,17 @@
+# ruff: noqa: RUF001 (ambiguous characters are what these texts are for)
 """Tokenizers of KerasHub's presets give the ids of the families' tokenizers in Hugging Face format."""
 
 import functools
 import json
+import tempfile
+from pathlib import Path
 
 import keras_hub
 import pytest
 import tokenizers
 import transformers
 
+from kerasllm.errors import PresetError
 from kerasllm.models.keras_hub_tokenizers import load_keras_hub_tokenizer
 from kerasllm.testing.families import family
 from kerasllm.testing.sentencepiece_families import train_sentencepiece
@@ -20,30 +24,14 @@ TEXTS = [
         "日本語のテキスト 中文",
         "한국어 हिन्दी",
         "👩\u200d👩\u200d👧 👍🏽!",
-        "x<mask>y",
-        "say <mask> it",
-        "a [MASK] b[SEP]",
-    ),
-    *(
-        "<s>in</s> text <pad>",
-        "<|endoftext|> a<|endoftext|>b",
-        "1234567 3.14 9,",
-        "don't I'LL we'Ve",
-        "\t\t\t  x",
-    ),
-    *(
-        "<start_of_turn>user\nHi<end_of_turn>\n",
-        "<|user|>\nHi<|end|>\n<|assistant|>",
-        "<extra_id_0> x <extra_id_1>",
-    ),
-    *(
-        "<|im_start|>user\nHi<|im_end|>",
-        "<bos>a<eos> <unk>",
-        "``quoted'' \"x\"",
-        "       seven",
         "ﬁ ½ … １２３",
+        "e\u0301 cafe\u0301 \u212b",
     ),
-    *("[INST] a [/INST] b", "<|begin_of_text|>x<|eot_id|>y", "e\u0301 cafe\u0301 \u212b"),
+    *("x<mask>y", "say <mask> it", "a [MASK] b[SEP]", "<s>in</s> text <pad>", "<bos>a<eos> <unk>"),
+    *("<|endoftext|> a<|endoftext|>b", "<|begin_of_text|>x<|eot_id|>y", "<|im_start|>user\nHi<|im_end|>"),
+    *("<start_of_turn>user\nHi<end_of_turn>\n", "<|user|>\nHi<|end|>\n<|assistant|>", "[INST] a [/INST] b"),
+    *("<extra_id_0> x <extra_id_1>", "1234567 3.14 9,", "don't I'LL we'Ve", "``quoted'' \"x\"", "<think> x"),
+    *("\t\t\t  x", "       seven", "\n\n\n", "a" + " " * 40 + "b", "\u2581\u2581a"),
     *adversarial_strings(100),
 ]
 PAIRS = list(reversed(TEXTS))
@@ -257,7 +245,7 @@ def gemma_model():
         add_dummy_prefix=False,
         split_digits=True,
         allow_whitespace_only_pieces=True,
-        user_defined_symbols=["<mask>", "<start_of_turn>", "<end_of_turn>", "\n\n", "▁▁", "▁▁▁", "▁▁▁▁"],
+        user_defined_symbols="<mask>,<start_of_turn>,<end_of_turn>,\n\n,▁▁,▁▁▁,▁▁▁▁",
         pad_piece="<pad>",
         bos_piece="<bos>",
         eos_piece="<eos>",
@@ -265,10 +253,7 @@ def gemma_model():
 
 
 @case
-def gemma(make=keras_hub.models.GemmaTokenizer, tmp=None):
-    import tempfile
-    from pathlib import Path
-
+def gemma(make=keras_hub.models.GemmaTokenizer):
     model = gemma_model()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "tokenizer.model").write_bytes(model)
@@ -290,6 +275,51 @@ def llama(name="LlamaTokenizer"):
 
 CASES["mistral"] = functools.partial(llama, "MistralTokenizer")
 CASES["mixtral"] = functools.partial(llama, "MixtralTokenizer")
+
+
+def llama_with(vocabulary_size, added, **components):
+    """Llama 2's `tokenizer.json` with more added tokens, which follow its vocabulary."""
+    document = json.loads(family("llama2-legacy")) | components
+    for place, (token, flags) in enumerate(added.items()):
+        usual = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        number = vocabulary_size + place
+        document["added_tokens"].append({"id": number, "content": token, "special": True, **usual, **flags})
+        document["model"]["vocab"][token] = number
+    return document
+
+
+def with_pieces(model, pieces):
+    """A SentencePiece model with more pieces of a kind, as KerasHub's converters add them."""
+    from sentencepiece import sentencepiece_model_pb2 as messages
+
+    proto = messages.ModelProto()
+    proto.ParseFromString(model)
+    size = len(proto.pieces)
+    for text, kind in pieces.items():
+        proto.pieces.add(piece=text, score=0.0, type=kind)
+    return proto.SerializeToString(), size
+
+
+@case
+def mistral_v3():
+    """Its `[INST]` is a token, and what follows it gets no space."""
+    model, size = with_pieces(byte_pairs(), {"[INST]": 3, "[/INST]": 3})
+    splits = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    document = llama_with(size, {"[INST]": {}, "[/INST]": {}}, normalizer=None, pre_tokenizer=splits)
+    named = {"pad_token": "<unk>", "eos_token": "</s>"}
+    return keras_hub.models.MistralTokenizer(model), of_tokenizers(json.dumps(document)), named
+
+
+@case
+def phi3():
+    """Flags as in `GGUFPhi3Converter` of transformers."""
+    tokens = ["<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
+    model, size = with_pieces(byte_pairs(), dict.fromkeys(tokens, 4))
+    flags = {token: {"rstrip": token != "<|endoftext|>"} for token in tokens}
+    document = llama_with(size, flags, post_processor=None)
+    document["added_tokens"][2]["rstrip"] = True  # `</s>`
+    named = {"pad_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    return keras_hub.models.Phi3Tokenizer(model), of_tokenizers(json.dumps(document)), named
 
 
 @pytest.fixture(params=CASES, scope="module")
@@ -319,3 +349,123 @@ def test_special_tokens_are_named(loaded, tmp_path):
     assert named.keys() <= {*settings}
     assert set(named.values()) <= {*tokenizer.special_ids}
     assert tokenizer.pad_id == tokenizer.token_to_id(settings["pad_token"])
+
+
+def test_llama_and_gemma_agree_with_sentencepiece(tmp_path):
+    """Where no special token stands in a text, which SentencePiece takes for text."""
+    import sentencepiece
+
+    texts = [text for text in TEXTS if not any(sign in text for sign in ("<", "[", "\u2581"))]
+    for make, model in (
+        (keras_hub.models.LlamaTokenizer, byte_pairs()),
+        (keras_hub.models.GemmaTokenizer, gemma_model()),
+    ):
+        make(model).save_to_preset(str(tmp_path))
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        assert [row[1:] for row in load(tmp_path).encode(texts)] == processor.encode(texts)
+
+
+def test_the_authors_runs_of_spaces_follow_the_vocabulary_of_gpt_neox(tmp_path):
+    """GPT-NeoX' `vocab.json`, which KerasHub has, lacks the last 23 tokens of its `tokenizer.json`."""
+    vocabulary, merges = parts("gpt2")
+    vocabulary = {token: number + 1 for token, number in vocabulary.items()}
+    vocabulary |= {"<|endoftext|>": 0, "<|padding|>": 1}
+    names = (f"unused{number}" for number in range(50_254))
+    taken = {*vocabulary.values()}
+    vocabulary |= {next(names): number for number in range(50_254) if number not in taken}
+    assert len(vocabulary) == 50_254
+    keras_hub.models.GPTNeoXTokenizer(vocabulary, joined(merges)).save_to_preset(str(tmp_path))
+    tokenizer = load(tmp_path)
+    assert tokenizer.encode(["  ", " " * 24, " " * 26]) == [[50_276], [50_254], [50_254, 50_276]]
+    assert tokenizer.vocabulary_size == 50_277
+
+
+def write(path, made):
+    made.save_to_preset(str(path))
+    return path / "assets" / "tokenizer"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("bert", "vocabulary.txt"),
+        ("gpt2", "vocabulary.json"),
+        ("gpt2", "merges.txt"),
+        ("t5", "vocabulary.spm"),
+    ],
+)
+def test_missing_files_are_named(name, file, tmp_path):
+    (write(tmp_path, CASES[name]()[0]) / file).unlink()
+    with pytest.raises(PresetError, match=rf"has no `assets/tokenizer/{file}`. Is the download complete"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "message"),
+    [
+        ("bert", "vocabulary.txt", b"the\nfilm\n", r"lacks the special tokens \['\[CLS\]', '\[MASK\]'"),
+        ("bert", "vocabulary.txt", b"\xff", r"vocabulary.txt` is not UTF-8 at byte 0"),
+        ("gpt2", "vocabulary.json", b"{", r"vocabulary.json` is no JSON"),
+        ("gpt2", "vocabulary.json", b"[]", r"must map tokens to numbers"),
+        ("gpt2", "vocabulary.json", b'{"a": 0}', r"lacks \['<\|endoftext\|>'\], which every vocabulary"),
+        ("gpt2", "merges.txt", b"a b c\n", r"two tokens a line, but has 'a b c'. Fetch"),
+        ("gpt2", "merges.txt", b"\xc3", r"merges.txt` is not UTF-8"),
+        ("t5", "vocabulary.spm", b"\x0a\xff", r"damaged or no SentencePiece model"),
+        ("t5", "vocabulary.spm", b"", r"holds no tokens"),
+    ],
+)
+def test_damaged_files_are_named(name, file, content, message, tmp_path):
+    (write(tmp_path, CASES[name]()[0]) / file).write_bytes(content)
+    with pytest.raises(PresetError, match=message):
+        load(tmp_path)
+
+
+def test_other_classes_are_refused():
+    settings = {"registered_name": "keras_hub>WhisperTokenizer", "config": {}}
+    with pytest.raises(PresetError, match=r"'WhisperTokenizer', which is not supported. Supported: A"):
+        load_keras_hub_tokenizer(Path("preset"), settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("bert", {"suffix_indicator": "@@"}, r"`suffix_indicator`: '@@', but BERT has '##'"),
+        ("gpt2", {"add_prefix_space": True}, r"`add_prefix_space`: true, but no author's"),
+    ],
+)
+def test_settings_that_no_author_has_are_refused(name, change, message, tmp_path):
+    CASES[name]()[0].save_to_preset(str(tmp_path))
+    settings = json.loads((tmp_path / "tokenizer.json").read_text())
+    settings["config"].update(change)
+    with pytest.raises(PresetError, match=message):
+        load_keras_hub_tokenizer(tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "message"),
+    [
+        (keras_hub.models.LlamaTokenizer, lambda: unigram(), r"trained as Unigram, but .* of the kind BPE"),
+        (
+            keras_hub.models.LlamaTokenizer,
+            lambda: train_sentencepiece(Training(), "bpe"),
+            r"normalizes texts, but the author's tokenizer for `LlamaTokenizer` leaves them",
+        ),
+        (
+            keras_hub.models.XLMRobertaTokenizer,
+            lambda: unigram(bos_id=0, unk_id=1, eos_id=2),
+            r"begins with \['<s>', '<unk>', '</s>'\], but XLM-RoBERTa's ids",
+        ),
+    ],
+)
+def test_models_of_another_kind_are_refused(make, model, message, tmp_path):
+    make(model()).save_to_preset(str(tmp_path))
+    with pytest.raises(PresetError, match=message):
+        load(tmp_path)
+
+
+def test_a_model_without_the_familys_tokens_is_refused(tmp_path):
+    (write(tmp_path, CASES["t5"]()[0]) / "vocabulary.spm").write_bytes(
+        unigram(pad_id=-1, eos_id=1, unk_id=0, bos_id=-1)
+    )
+    with pytest.raises(PresetError, match=r"lacks \['<pad>'\], which every vocabulary of KerasHub's `T5"):
+        load(tmp_path)
