@@ -9,7 +9,6 @@ import difflib
 import functools
 import math
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +27,6 @@ from kerasllm.models.transformer.layout import backbone_weights, head_weights
 if TYPE_CHECKING:
     import keras
 
-    from kerasllm.tokenization import Tokenizer
 
 _WEIGHTS = ("model.weights.h5", "model.weights.json")
 # Layers that KerasHub does not name; the number that Keras gives them depends on what was built before.
@@ -221,36 +219,3 @@ class KerasHubCheckpoint:
                 if known in self._variables:
                     return self._variables[known]
         raise KeyError(f"{path} of {numbers}: KerasHub's model has no such weight")
-
-
-def load_keras_hub_tokenizer(directory: Path, settings: Mapping) -> "Tokenizer":
-    """Loads the tokenizer that the author of the original checkpoint meant.
-
-    KerasHub keeps the vocabulary, but splits text in its own way: in an uncased model it
-    leaves accents, so that `café` is unknown. Here the words are split as in BERT.
-
-    Args:
-        directory: The preset.
-        settings: The `config.json` of its tokenizer, called `tokenizer.json`.
-
-    Returns:
-        The tokenizer.
-
-    Raises:
-        PresetError: If there is no vocabulary.
-    """
-    from kerasllm.tokenization import Tokenizer
-
-    vocabulary = directory / "assets" / "tokenizer" / "vocabulary.txt"
-    if not vocabulary.is_file():
-        raise PresetError(
-            f"`{directory}` has no `assets/tokenizer/vocabulary.txt`. Is the download complete?"
-        )
-    options = settings.get("config")
-    lowercase = isinstance(options, Mapping) and bool(options.get("lowercase", False))
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "vocab.txt").write_bytes(vocabulary.read_bytes())
-        Path(folder, "tokenizer_config.json").write_text(
-            f'{{"tokenizer_class": "BertTokenizer", "do_lower_case": {str(lowercase).lower()}}}'
-        )
-        return Tokenizer.load(folder)

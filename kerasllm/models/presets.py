@@ -20,9 +20,9 @@ from kerasllm.models.inventory import log_inventory, take_inventory
 from kerasllm.models.keras_hub_format import (
     KerasHubCheckpoint,
     is_keras_hub_config,
-    load_keras_hub_tokenizer,
     read_keras_hub_config,
 )
+from kerasllm.models.keras_hub_tokenizers import load_keras_hub_tokenizer
 from kerasllm.models.labels import read_labels, read_problem_type
 from kerasllm.models.pickled import PickledCheckpoint
 from kerasllm.models.tensors import TensorSpec

@@ -11,7 +11,7 @@ from tokenizers.models import WordPiece
 from kerasllm.errors import TokenizerError
 from kerasllm.tokenization.conversion import SENTENCEPIECE_FILES, convert_by_transformers, find_convertible
 
-__all__ = ["read_source"]
+__all__ = ["read_source", "read_wordpiece"]
 
 _BERT_TOKENS = {
     "pad_token": "[PAD]",
@@ -81,7 +81,7 @@ def read_source(path: Path) -> tuple[str, dict[str, Any]]:
             "tokenizer, `vocab.json` and `merges.txt`, or a SentencePiece `tokenizer.model` or "
             f"`spiece.model`, but found {found}. {_REMEDY}"
         )
-    return _from_vocabulary(vocabulary, config), config
+    return read_wordpiece(vocabulary, config), config
 
 
 def _with_added_tokens(text: str, config: dict[str, Any]) -> str:
@@ -160,7 +160,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _from_vocabulary(path: Path, config: dict[str, Any]) -> str:
+def read_wordpiece(path: Path, config: dict[str, Any]) -> str:
+    """Turns a `vocab.txt` into the `tokenizer.json` that transformers' `BertTokenizer` makes of it.
+
+    Args:
+        path: The vocabulary, a token a line.
+        config: Settings of `tokenizer_config.json`.
+
+    Raises:
+        TokenizerError: If it lacks special tokens, or the settings are not those of a plain BERT.
+    """
     _read_text(path)  # explains what is no UTF-8
     # In the order of the ids: the library's own order changes from run to run, and with it the fingerprint.
     vocabulary = dict(sorted(WordPiece.read_file(str(path)).items(), key=lambda entry: entry[1]))
