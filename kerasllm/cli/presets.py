@@ -60,13 +60,17 @@ def list_presets(as_json: bool) -> None:
     if as_json:
         write_json({"families": rows, "known": KNOWN})
         return
-    write_table([("model_type", "models", "trained heads that are loaded, and left out")])
+    write_table(
+        [("model_type", "models", "KerasHub's presets", "trained heads that are loaded, and left out")]
+    )
     for row in rows:
         missing = f"; not: {row['missing']}" if row["missing"] else ""
-        write_table([(row["model_type"], row["models"], f"{', '.join(row['heads'])}{missing}")])
+        hub = ", ".join(row["keras_hub"]) or "KerasHub has no such architecture"
+        write_table([(row["model_type"], row["models"], hub, f"{', '.join(row['heads'])}{missing}")])
     click.echo("")
     write_table(list(KNOWN.items()))
     click.echo(
+        "Exact: hidden states and logits of every family are those of transformers, within 1e-4 in float32. "
         "Also any directory or `hf://org/name` in safetensors of these kinds. `kerasllm finetune` trains "
         "text classifiers on all of them so far.",
         err=True,
