@@ -224,8 +224,8 @@ def _train(
     if run.model.exists():
         shutil.rmtree(run.model)  # of an earlier, interrupted try in the same directory
     classifier.save(run.model)
-    if result.interrupted:
-        raise KeyboardInterrupt(result.how_to_go_on(run.path))
+    if result.stopped is not None:
+        raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
     steps.evaluate_run(classifier, prepared, config, run)
     steps.report_run(classifier, prepared, config, run)
     if config.export.path is not None:

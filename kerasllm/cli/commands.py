@@ -81,7 +81,10 @@ class LazyGroup(click.Group):
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.Abort as error:
-            _stop(str(error.__cause__ or "") or "Interrupted.", _INTERRUPTED)
+            _stop(
+                str(error.__cause__ or "") or "Interrupted.",
+                getattr(error.__cause__, "status", _INTERRUPTED),
+            )
         except click.UsageError as error:
             error.show()
             sys.exit(error.exit_code)

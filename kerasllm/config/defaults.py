@@ -10,7 +10,8 @@ The rules:
 - `training.dtype_policy`: what the device computes natively.
 
 `None` stays where it means "none": validation, test, max_rows, gradient_clip, class_weights, patience,
-export.path; and in `export.version`, which is only known when the export is published.
+patience_steps, evaluate_every, checkpoint_every, export.path; and in `export.version`, which is only
+known when the export is published.
 """
 
 import math

@@ -169,6 +169,18 @@ class TrainingConfig(Section):
         default=None,
         description="Epochs without improvement after which training stops; none to run them all.",
     )
+    patience_steps: Count | None = Field(
+        default=None,
+        description="Steps without improvement after which training stops; none to run them all.",
+    )
+    evaluate_every: Count | None = Field(
+        default=None,
+        description="Steps between two evaluations, beside the one after each epoch; none for that one only.",
+    )
+    checkpoint_every: Count | None = Field(
+        default=None,
+        description="Steps between two checkpoints, beside the one after each epoch; none for that one only.",
+    )
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
     )
@@ -222,11 +234,12 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _patience_has_something_to_watch(self) -> "RunConfig":
-        if self.training.patience is not None and self.data.validation is None:
-            raise ValueError(
-                "`training.patience` needs validation rows to watch, but `data.validation` is none; "
-                "set `data.validation` to a fraction such as 0.1, or leave `training.patience` out"
-            )
+        for name in ("patience", "patience_steps", "evaluate_every"):
+            if getattr(self.training, name) is not None and self.data.validation is None:
+                raise ValueError(
+                    f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
+                    f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
+                )
         return self
 
     @model_validator(mode="after")

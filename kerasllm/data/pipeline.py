@@ -129,7 +129,7 @@ def collate(texts: EncodedTexts, indices: np.ndarray, *, pad_id: int) -> tuple[d
 
 
 def training_batches(
-    texts: EncodedTexts, batch_size: int, *, pad_id: int, seed: int, first_epoch: int = 0
+    texts: EncodedTexts, batch_size: int, *, pad_id: int, seed: int, first_step: int = 0
 ) -> "tf.data.Dataset":
     """Batches of one epoch after the other, without end; give `fit` the `steps_per_epoch`.
 
@@ -138,15 +138,15 @@ def training_batches(
         batch_size: Texts a batch.
         pad_id: Id that fills short rows.
         seed: Seed of the order.
-        first_epoch: Where a resumed run goes on.
+        first_step: Steps that a resumed run has behind it.
     """
 
     def generate() -> Iterator[tuple]:
-        epoch = first_epoch
+        epoch, done = divmod(first_step, num_batches_of(texts, batch_size))
         while True:
-            for indices in epoch_batches(texts.lengths, batch_size, seed=seed, epoch=epoch):
+            for indices in epoch_batches(texts.lengths, batch_size, seed=seed, epoch=epoch)[done:]:
                 yield collate(texts, indices, pad_id=pad_id)
-            epoch += 1
+            epoch, done = epoch + 1, 0
 
     return _dataset(generate, texts)
 

@@ -37,6 +37,8 @@ from kerasllm.training.trainer import TrainingData
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
+# What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
+_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
         f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
         for section in ("data", "model", "training")
         for key, value in now[section].items()
-        if before[section][key] not in (value, None, "auto")
+        if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
     ] + [
         f"{key}: {before[key]!r} then, {now[key]!r} now"
         for key in ("preset", "seed")
@@ -189,7 +191,8 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
             f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
             "the same files, or start a new run."
         )
-    if read_run_manifest(run.path).get("state") == "finished":
+    longer = config.training.epochs > before["training"]["epochs"]
+    if read_run_manifest(run.path).get("state") == "finished" and not longer:
         raise RunDirectoryError(
             f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
             f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."

@@ -1,16 +1,26 @@
-"""The callbacks of a run: checkpoint each epoch, know the best, stop on numbers that are no numbers."""
+"""The callbacks of a run: keep its state, know the best one, stop on numbers that are no numbers."""
 
+import json
+import logging
 import math
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
-from kerasllm.errors import TrainingError
-from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.errors import ResourceError, TrainingError
+from kerasllm.training.checkpoints import Checkpoints, RunState, checkpoint_name
 from kerasllm.training.run_directory import RunDirectory
 
+_log = logging.getLogger("kerasllm.training")
 
-class EpochCheckpoint(keras.callbacks.Callback):
-    """Saves the state after each epoch, remembers the best one, and stops when it gets no better.
+
+class RunCheckpoints(keras.callbacks.Callback):
+    """Keeps the state of a run, remembers the best one, and stops when it gets no better.
+
+    It must be the last callback, so that what it saves of the others is what they knew after the step.
 
     Args:
         run: Run directory, which gets `checkpoints/` and `history.csv`.
@@ -18,6 +28,11 @@ class EpochCheckpoint(keras.callbacks.Callback):
         state: Where the run stands; updated in place.
         monitor: Name of the log entry that decides; where it is missing, the last epoch is the best.
         patience: Epochs without improvement after which training stops, `None` for never.
+        patience_steps: The same in steps.
+        every: Steps between two checkpoints, beside those at the end of each epoch; `None` for none.
+        evaluate: Returns the validation logs, or `None` without validation rows.
+        evaluate_every: Steps between two evaluations, beside those at the end of each epoch.
+        others: The user's callbacks, whose counters (numbers, texts) are saved too.
     """
 
     def __init__(
@@ -28,6 +43,11 @@ class EpochCheckpoint(keras.callbacks.Callback):
         *,
         monitor: str,
         patience: int | None = None,
+        patience_steps: int | None = None,
+        every: int | None = None,
+        evaluate: Callable[[], dict[str, float]] | None = None,
+        evaluate_every: int | None = None,
+        others: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
         self.run = run
@@ -35,26 +55,126 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.state = state
         self.monitor = monitor
         self.patience = patience
+        self.patience_steps = patience_steps
+        self.every = every
+        self.evaluate = evaluate
+        self.evaluate_every = evaluate_every
+        self.others = list(others)
+        self._in_evaluation = False
+
+    def on_train_begin(self, logs=None):
+        """Gives the user's callbacks back what they knew; `on_train_begin` of most resets it."""
+        for callback, known in zip(self.others, self.state.callbacks, strict=False):
+            vars(callback).update(known)
+        if self.state.history:  # a kill may have come between a checkpoint and this file
+            self.run.write_history(self.state.history)
+        if self._is_due_at(self.state.step) and not self._ends_epoch(self.state.step):
+            self._evaluate()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the step, and saves or evaluates when it is time."""
+        self.state.step += 1
+        step, ends_epoch = self.state.step, self._ends_epoch(self.state.step)
+        due = self._is_due_at(step) and not ends_epoch
+        # Before an evaluation too: it may take long, and its end is not the place to lose an epoch.
+        if due or (self.every and step % self.every == 0) or (ends_epoch and self.evaluate is not None):
+            self.save()
+        if due:
+            self._evaluate()
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves, and decides whether to go on."""
         logs = {name: float(value) for name, value in (logs or {}).items()}
+        self.state.epoch = epoch + 1
+        self.state.history.append(logs)
+        self._judge(logs, ends_epoch=True)
+        self.run.write_history(self.state.history)
+        if self.patience is not None and self.state.epochs_since_best >= self.patience:
+            self.model.stop_training = True
+
+    def save(self, *, ends_epoch: bool = False) -> bool:
+        """Saves the state; a full disk costs a warning and this checkpoint, never the run.
+
+        Returns:
+            Whether it was saved.
+        """
+        self.state.callbacks = [_counters(callback) for callback in self.others]
+        try:
+            self.checkpoints.save(self.model, self.state, ends_epoch=ends_epoch)
+        except (ResourceError, OSError) as error:
+            free = shutil.disk_usage(self.checkpoints.directory).free
+            _log.warning(
+                "The checkpoint of step %d was not written (%s; %.1f MB free). Training goes on; the last "
+                "good one is %s.",
+                self.state.step,
+                error,
+                free / 1e6,
+                (self.checkpoints.names() or ["none"])[-1],
+            )
+            return False
+        return True
+
+    def save_if_new(self) -> None:
+        """Saves a run that is being stopped between two steps, where the newest checkpoint is older."""
+        newest = (self.checkpoints.names() or [""])[-1]
+        if not self._in_evaluation and self.state.step and newest < checkpoint_name(self.state.step):
+            self.save()
+
+    def _judge(self, logs: dict[str, float], *, ends_epoch: bool) -> None:
+        """Saves, as the best one so far where it is."""
         state = self.state
-        state.epoch = epoch + 1
-        state.history.append(logs)
+        before = (state.best, state.best_step, state.best_epoch, state.best_value)
         value = logs.get(self.monitor)
         if value is None or self._is_better(value):
-            state.best_epoch, state.best_value = state.epoch, value
-        self.checkpoints.save(self.model, state)
-        self.run.write_history(state.history)
-        if self.patience is not None and state.epochs_since_best >= self.patience:
+            state.best = checkpoint_name(state.step, ends_epoch=ends_epoch)
+            state.best_step, state.best_value = state.step, value
+            state.best_epoch = state.epoch if ends_epoch else state.epoch + 1
+        if not self.save(ends_epoch=ends_epoch):
+            state.best, state.best_step, state.best_epoch, state.best_value = before
+        if self.patience_steps is not None and state.step - state.best_step >= self.patience_steps:
             self.model.stop_training = True
+
+    def _evaluate(self) -> None:
+        """Evaluates in the middle of an epoch, and puts the sums of its metrics back."""
+        variables = [variable for metric in self.model.metrics for variable in metric.variables]
+        sums = [np.asarray(variable) for variable in variables]
+        self._in_evaluation = True
+        logs = {name: float(value) for name, value in self.evaluate().items()}  # type: ignore[misc]
+        self._in_evaluation = False
+        for variable, value in zip(variables, sums, strict=True):
+            variable.assign(value)
+        self.state.evaluations.append({"step": self.state.step, **logs})
+        self._judge(logs, ends_epoch=False)
+
+    def _is_due_at(self, step: int) -> bool:
+        if self.evaluate is None or not self.evaluate_every or not step or step % self.evaluate_every:
+            return False
+        return all(logs["step"] != step for logs in self.state.evaluations)
+
+    def _ends_epoch(self, step: int) -> bool:
+        return step % self.params["steps"] == 0
 
     def _is_better(self, value: float) -> bool:
         best = self.state.best_value
         if math.isnan(value):
             return False
         return best is None or (value < best if self.monitor.endswith("loss") else value > best)
+
+
+def _counters(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """What a callback knows in plain numbers and texts; weights it keeps are not among them."""
+    known = {}
+    for name, value in vars(callback).items():
+        if name in ("params", "_model") or name.startswith("__"):
+            continue
+        if isinstance(value, np.generic):
+            value = value.item()
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            continue
+        known[name] = value
+    return known
 
 
 class FiniteLoss(keras.callbacks.Callback):

@@ -1,10 +1,11 @@
 """Checkpoints of a run: everything that the next step depends on, whole or not at all.
 
 ```
-checkpoints/epoch-0002/
+checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` when it ended an epoch
   model.safetensors      every variable of the model, random generators included
   optimizer.safetensors  every variable of the optimizer, loss scale included
-  state.json             epoch, history, best epoch so far
+  metrics.safetensors    the running sums of the epoch's metrics
+  state.json             step, history, best step so far, state of the callbacks
   MANIFEST.json          sha256 and size of each
 ```
 `save_weights` of Keras leaves out the states of dropout's random generators (keras #19796), writes in
@@ -19,6 +20,7 @@ import secrets
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,6 +31,7 @@ from kerasllm.resources.atomic import atomic_directory, remove_leftovers
 from kerasllm.resources.manifest import verify_manifest, write_manifest
 
 _KEPT = 2
+_END = "-end"
 _log = logging.getLogger("kerasllm.training")
 
 
@@ -37,16 +40,25 @@ class RunState:
     """Where a run stands, beside the numbers in the variables.
 
     Attributes:
-        epoch: Epochs that are done.
+        step: Optimizer steps that are done.
+        epoch: Epochs that are done, validation included.
         history: Keras' logs of each of them.
-        best_epoch: Number (from 1) of the best epoch, 0 before there is one.
-        best_value: Value of the monitored metric in it.
+        evaluations: What was measured between epochs: `{"step": …, "val_loss": …}` each.
+        best: Name of the checkpoint with the best weights, empty before there is one.
+        best_step, best_epoch: Step after which, and epoch (from 1) in which, they were reached.
+        best_value: Value of the monitored metric there.
+        callbacks: What the user's callbacks remember, one dict each.
     """
 
+    step: int = 0
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    best: str = ""
+    best_step: int = 0
     best_epoch: int = 0
     best_value: float | None = None
+    callbacks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def epochs_since_best(self) -> int:
@@ -66,33 +78,36 @@ class Checkpoints:
         directory.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory)
 
-    def save(self, model: keras.Model, state: RunState) -> Path:
-        """Writes the state after an epoch, then removes all but the last two and the best.
+    def save(self, model: keras.Model, state: RunState, *, ends_epoch: bool = False) -> Path:
+        """Writes the state after a step, then removes all but the last two and the best.
+
+        Args:
+            model: Compiled and built.
+            state: Where the run stands.
+            ends_epoch: Whether the epoch is over, its validation and callbacks included.
 
         Raises:
             CheckpointError: If a variable is not finite: such a state is never published.
+            ResourceError: If it cannot be written, e.g. because the disk is full; the others stay.
         """
-        path = self.path(state.epoch)
+        path = self.directory / checkpoint_name(state.step, ends_epoch=ends_epoch)
         if path.exists():
             self._remove(path)
         with atomic_directory(path) as folder:
             _write(folder / "model.safetensors", model.variables)
             _write(folder / "optimizer.safetensors", model.optimizer.variables)
+            _write(folder / "metrics.safetensors", _metric_variables(model), finite=False)
             (folder / "state.json").write_text(json.dumps(asdict(state), indent=1))
             write_manifest(folder)
         self._rotate(state)
         return path
 
-    def path(self, epoch: int) -> Path:
-        """Where the checkpoint after an epoch (from 1) is."""
-        return self.directory / f"epoch-{epoch:04d}"
-
-    def epochs(self) -> list[int]:
-        """Epochs whose checkpoint is there, oldest first."""
-        return sorted(int(path.name.removeprefix("epoch-")) for path in self.directory.glob("epoch-*"))
+    def names(self) -> list[str]:
+        """Names of the checkpoints that are there, oldest first."""
+        return sorted(path.name for path in self.directory.glob("step-*"))
 
     def restore_newest(self, model: keras.Model) -> RunState | None:
-        """Puts the newest intact checkpoint into the model and its optimizer.
+        """Puts the newest intact checkpoint into the model, its optimizer and its metrics.
 
         Returns:
             The state to go on from, or `None` when there is no checkpoint at all.
@@ -100,44 +115,60 @@ class Checkpoints:
         Raises:
             CheckpointError: If there are checkpoints but none is intact, or none fits the model.
         """
-        epochs = self.epochs()
-        for epoch in reversed(epochs):
-            path = self.path(epoch)
+        names = self.names()
+        for name in reversed(names):
+            path = self.directory / name
             try:
                 verify_manifest(path, error=CheckpointError)
             except CheckpointError as error:
-                _log.warning("Checkpoint %s is damaged (%s); trying the one before it.", path.name, error)
+                _log.warning("Checkpoint %s is damaged (%s); trying the one before it.", name, error)
                 continue
             _read(path / "model.safetensors", model.variables)
             _read(path / "optimizer.safetensors", model.optimizer.variables)
-            return RunState(**json.loads((path / "state.json").read_text()))
-        if epochs:
+            state = RunState(**json.loads((path / "state.json").read_text()))
+            if not name.endswith(_END):
+                _read(path / "metrics.safetensors", _metric_variables(model))
+            return state
+        if names:
             raise CheckpointError(
-                f"No intact checkpoint in {self.directory}: {len(epochs)} found, all damaged. "
+                f"No intact checkpoint in {self.directory}: {len(names)} found, all damaged. "
                 "Start a new run with another `output_dir`."
             )
         return None
 
-    def restore_weights(self, model: keras.Model, epoch: int) -> None:
-        """Puts the weights after an epoch (not the optimizer) into the model.
+    def restore_weights(self, model: keras.Model, name: str) -> None:
+        """Puts the weights of a checkpoint (not the optimizer) into the model.
 
         Raises:
             CheckpointError: If that checkpoint is missing or damaged.
         """
-        path = self.path(epoch)
+        path = self.directory / name
         verify_manifest(path, error=CheckpointError)
         _read(path / "model.safetensors", model.variables)
 
     def _rotate(self, state: RunState) -> None:
-        for epoch in self.epochs():
-            if epoch <= state.epoch - _KEPT and epoch != state.best_epoch:
-                self._remove(self.path(epoch))
+        for name in self.names()[:-_KEPT]:
+            if name != state.best:
+                self._remove(self.directory / name)
 
     def _remove(self, path: Path) -> None:
         # Renamed first: a kill in the middle must not leave half a checkpoint under a good name.
         doomed = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
         path.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def checkpoint_name(step: int, *, ends_epoch: bool = False) -> str:
+    """Name of the checkpoint after a step; the names sort in the order of time.
+
+    The last step of an epoch has two: after the step itself, so that a kill during validation costs nothing,
+    and `-end` after validation.
+    """
+    return f"step-{step:08d}{_END if ends_epoch else ''}"
+
+
+def _metric_variables(model: keras.Model) -> list:
+    return [variable for metric in model.metrics for variable in metric.variables]
 
 
 def _keys(variables: list) -> list[str]:
@@ -147,11 +178,11 @@ def _keys(variables: list) -> list[str]:
     return [f"{number:04d} {name}" for number, name in enumerate(names)]
 
 
-def _write(path: Path, variables: list) -> None:
+def _write(path: Path, variables: list, *, finite: bool = True) -> None:
     arrays = {}
     for key, variable in zip(_keys(variables), variables, strict=True):
         array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        if finite and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise CheckpointError(
                 f"The variable `{variable.path}` has values that are not finite; no checkpoint was written. "
                 "Lower `training.learning_rate`, or use the dtype policy float32 or mixed_bfloat16."

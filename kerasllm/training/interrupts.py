@@ -1,4 +1,4 @@
-"""Ctrl-C while a model trains: between two batches, so that no file is half written and no key press lost."""
+"""Ctrl-C and SIGTERM while a model trains: between two batches, so that no file is half written."""
 
 import contextlib
 import logging
@@ -12,8 +12,20 @@ import keras
 _log = logging.getLogger("kerasllm.training")
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run.
+
+    Attributes:
+        status: What the process should exit with: 130 after Ctrl-C, 143 after SIGTERM, as shells have it.
+    """
+
+    def __init__(self, message: str = "", *, status: int = 128 + signal.SIGINT):
+        super().__init__(message)
+        self.status = int(status)
+
+
 class StopBetweenBatches(keras.callbacks.Callback):
-    """Ends training after the batch in which Ctrl-C was pressed; pressed again, at once.
+    """Ends training after the batch in which Ctrl-C or SIGTERM came; at the second one, at once.
 
     Python raises `KeyboardInterrupt` wherever it happens to be. In a destructor or a callback of the garbage
     collector, of which TensorFlow has many, it is printed and forgotten, and training goes on.
@@ -21,43 +33,44 @@ class StopBetweenBatches(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self._pressed = False
+        self._signal = 0
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes Ctrl-C over until the end, where it is Python's own to handle and this is the main thread.
+        """Takes the signals over until the end, where they are Python's own and this is the main thread.
 
         Raises:
-            KeyboardInterrupt: At the end, if Ctrl-C was pressed and no batch came after.
+            Stopped: At the end, if one came and no batch came after.
         """
-        ours_to_take = (
-            threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        )
-        if not ours_to_take:
-            yield
-            return
-        signal.signal(signal.SIGINT, self._press)
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number, default in (
+                (signal.SIGINT, signal.default_int_handler),
+                (signal.SIGTERM, signal.SIG_DFL),
+            ):
+                if signal.getsignal(number) is default:
+                    before[number] = signal.signal(number, self._note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._stop_if_pressed()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._stop_if_asked()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Ends training if Ctrl-C was pressed."""
-        self._stop_if_pressed()
+        """Ends training if a signal came."""
+        self._stop_if_asked()
 
     def on_test_batch_end(self, batch, logs=None):
-        """Ends training if Ctrl-C was pressed."""
-        self._stop_if_pressed()
+        """Ends training if a signal came."""
+        self._stop_if_asked()
 
-    def _press(self, number: int, frame: Any) -> None:
-        if self._pressed:
-            signal.default_int_handler(number, frame)
-        self._pressed = True
+    def _note(self, number: int, frame: Any) -> None:
+        if self._signal:
+            raise Stopped("Stopped at once.", status=128 + number)
+        self._signal = number
         _log.warning("Stopping after this batch. Press Ctrl-C again to stop at once.")
 
-    def _stop_if_pressed(self) -> None:
-        if self._pressed:
-            raise KeyboardInterrupt
+    def _stop_if_asked(self) -> None:
+        if self._signal:
+            raise Stopped(status=128 + self._signal)

@@ -1,20 +1,22 @@
-"""Trains a classifier with Keras' own `fit`: our batches, optimizer and checkpoints, the user's callbacks."""
+"""Trains a classifier: Keras' `fit` from any step on, with our batches, optimizer and checkpoints."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import EncodedTexts, evaluation_batches, num_batches_of, training_batches
+from kerasllm.data.pipeline import EncodedTexts, collate, evaluation_batches, num_batches_of, training_batches
 from kerasllm.errors import TrainingError
-from kerasllm.training.callbacks import EpochCheckpoint, FiniteLoss
+from kerasllm.training.callbacks import FiniteLoss, RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
-from kerasllm.training.interrupts import StopBetweenBatches
+from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.keras_metrics import classification_metrics
+from kerasllm.training.loop import run_epochs
 from kerasllm.training.losses import classification_loss
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.progress import progress
@@ -29,19 +31,19 @@ class TrainingResult:
 
     Attributes:
         state: History and best epoch.
-        interrupted: Whether Ctrl-C ended it.
+        stopped: The signal that ended it early, if one did.
     """
 
     state: RunState
-    interrupted: bool = False
+    stopped: Stopped | None = None
 
     def how_to_go_on(self, run: Path) -> str:
-        """What to tell a user who pressed Ctrl-C."""
+        """What to tell a user who stopped the run."""
         best = self.state
         value = "" if best.best_value is None else f", value {best.best_value:.4g}"
         return (
-            f"Interrupted after epoch {best.epoch}. The best model so far (epoch {best.best_epoch}{value}) "
-            f"is in {run / 'model'}. Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
+            f"Interrupted after epoch {best.epoch}, step {best.step}. The best model so far (epoch "
+            f"{best.best_epoch}{value}) is in {run / 'model'}. Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
         )
 
 
@@ -99,7 +101,8 @@ def train_classifier(
 ) -> TrainingResult:
     """Trains to the end, or from the newest checkpoint to the end, and leaves the best weights in the model.
 
-    Ctrl-C ends training early: with an epoch done, the best one so far is the result.
+    Ctrl-C and SIGTERM end training early, after a checkpoint: with an epoch done, the best one so far is the
+    result.
 
     Args:
         model: Classifier whose output is logits `float32[batch, num_classes]`.
@@ -110,31 +113,43 @@ def train_classifier(
         callbacks: The user's own; they run last and see plain Keras logs.
 
     Returns:
-        The state at the end, with the history of all epochs, and whether it was interrupted.
+        The state at the end, with the history of all epochs, and the signal that ended it, if any.
 
     Raises:
         TrainingError: If the loss is no number any more, or memory runs out.
         CheckpointError: If there are checkpoints, but none fits or is intact.
+        Stopped: If a signal ended it before the first evaluation.
     """
     compile_classifier(model, data, config)
     checkpoints = Checkpoints(run.checkpoints)
-    state = checkpoints.restore_newest(model) or RunState()
-    if state.epoch:
-        _log.info("Going on after epoch %d of %d.", state.epoch, config.epochs)
-    interrupted = False
+    state = RunState()
+    if checkpoints.names():
+        _build_metrics(model, data)
+        state = checkpoints.restore_newest(model) or state
+        _log.info("Going on after epoch %d of %d, step %d.", state.epoch, config.epochs, state.step)
+    stopped = None
     try:
         _fit(
             model, data, config, run=run, checkpoints=checkpoints, state=state, seed=seed, callbacks=callbacks
         )
-    except KeyboardInterrupt:
-        if not state.best_epoch:
-            raise KeyboardInterrupt(
-                "Interrupted before the first epoch ended, so there is no model to keep. Start again with "
-                f"`kerasllm finetune {run.path / 'config.yaml'} --resume`."
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped()
+        if not state.best:
+            raise Stopped(
+                "Interrupted before the first epoch ended, so there is no model to keep yet. Go on with "
+                f"`kerasllm finetune {run.path / 'config.yaml'} --resume`.",
+                status=stopped.status,
             ) from None
-        interrupted = True
-    checkpoints.restore_weights(model, state.best_epoch)
-    return TrainingResult(state, interrupted)
+    if state.best:  # else the disk was full at each of them
+        checkpoints.restore_weights(model, state.best)
+    return TrainingResult(state, stopped)
+
+
+def _build_metrics(model: keras.Model, data: TrainingData) -> None:
+    """Gives the metrics their variables, which Keras makes with the first batch."""
+    inputs, targets, weights = collate(data.train, np.arange(1), pad_id=data.pad_id)
+    model.test_on_batch(inputs, targets, sample_weight=weights)
+    model.reset_metrics()
 
 
 def _fit(
@@ -151,31 +166,39 @@ def _fit(
     steps_per_epoch = num_batches_of(data.train, config.batch_size)
     bar = progress(num_epochs=config.epochs, steps_per_epoch=steps_per_epoch)
     interrupts = StopBetweenBatches()
-    ours = [
-        FiniteLoss(),
-        bar,
-        EpochCheckpoint(run, checkpoints, state, monitor=config.monitor, patience=config.patience),
-    ]
-    batches = training_batches(
-        data.train, config.batch_size, pad_id=data.pad_id, seed=seed, first_epoch=state.epoch
+    evaluate = _evaluation(model, data, config, [*callbacks, interrupts])
+    keeper = RunCheckpoints(
+        run,
+        checkpoints,
+        state,
+        monitor=config.monitor,
+        patience=config.patience,
+        patience_steps=config.patience_steps,
+        every=config.checkpoint_every,
+        evaluate=evaluate,
+        evaluate_every=config.evaluate_every,
+        others=callbacks,
     )
-    validation = None
-    if data.validation is not None:
-        validation = evaluation_batches(data.validation, 2 * config.batch_size, pad_id=data.pad_id)
+    batches = training_batches(
+        data.train, config.batch_size, pad_id=data.pad_id, seed=seed, first_step=state.step
+    )
     if config.patience is not None and state.epoch and state.epochs_since_best >= config.patience:
         return
     try:
         with interrupts.listening():
-            model.fit(
-                batches,
+            run_epochs(
+                model,
+                iter(batches),
                 epochs=config.epochs,
-                initial_epoch=state.epoch,
                 steps_per_epoch=steps_per_epoch,
-                shuffle=False,  # the batches come in the order of the seed
-                validation_data=validation,
-                callbacks=[*ours, *callbacks, interrupts],
-                verbose=0,
+                first_step=state.step,
+                epochs_done=state.epoch,
+                evaluate=evaluate,
+                callbacks=[FiniteLoss(), bar, *callbacks, keeper, interrupts],
             )
+    except Stopped:
+        keeper.save_if_new()
+        raise
     except tf.errors.ResourceExhaustedError as error:
         longest = int(data.train.lengths.max())
         raise TrainingError(
@@ -185,3 +208,21 @@ def _fit(
         ) from error
     finally:
         bar.close()
+
+
+def _evaluation(
+    model: keras.Model,
+    data: TrainingData,
+    config: TrainingConfig,
+    callbacks: list[keras.callbacks.Callback],
+) -> Callable[[], dict[str, float]] | None:
+    """What measures the validation rows, or `None` without any."""
+    if data.validation is None:
+        return None
+    batches = evaluation_batches(data.validation, 2 * config.batch_size, pad_id=data.pad_id)
+
+    def evaluate() -> dict[str, float]:
+        logs = model.evaluate(batches, verbose=0, return_dict=True, callbacks=callbacks)
+        return {f"val_{name}": float(value) for name, value in logs.items()}
+
+    return evaluate

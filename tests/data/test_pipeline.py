@@ -46,7 +46,9 @@ def test_grouping_by_length_leaves_little_padding():
 def test_a_resumed_order_is_the_rest_of_the_whole_order():
     steps = num_batches_of(TEXTS, 8)
     whole = list(training_batches(TEXTS, 8, pad_id=0, seed=3).take(3 * steps).as_numpy_iterator())
-    rest = list(training_batches(TEXTS, 8, pad_id=0, seed=3, first_epoch=2).take(steps).as_numpy_iterator())
+    rest = list(
+        training_batches(TEXTS, 8, pad_id=0, seed=3, first_step=2 * steps).take(steps).as_numpy_iterator()
+    )
     for (inputs, targets, _), (expected, expected_targets, _) in zip(rest, whole[2 * steps :], strict=True):
         np.testing.assert_array_equal(inputs["token_ids"], expected["token_ids"])
         np.testing.assert_array_equal(targets, expected_targets)

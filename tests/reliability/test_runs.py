@@ -32,7 +32,7 @@ def config(tmp_path_factory):
         "task": "text_classification",
         "preset": str(preset),
         "data": {"train": str(folder / "reviews.jsonl")},
-        "training": {"epochs": 60, "batch_size": 8},
+        "training": {"epochs": 60, "batch_size": 8, "checkpoint_every": 5},
     }
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     return folder / "run.yaml"
@@ -63,13 +63,14 @@ def hidden(folder: Path):
     return list(folder.rglob(".tmp-*"))
 
 
-def test_ctrl_c_keeps_the_best_model_and_says_how_to_go_on(config, tmp_path):
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_the_best_model_and_says_how_to_go_on(config, tmp_path, number, expected):
     run = tmp_path / "run"
     process = start("finetune", config, "-s", f"output_dir={run}")
-    wait_for(run / "checkpoints" / "epoch-0002", process)
-    process.send_signal(signal.SIGINT)
+    wait_for(run / "history.csv", process)
+    process.send_signal(number)
     status, said = finish(process)
-    assert status == 130
+    assert status == expected
     assert "Traceback" not in said
     assert f"Go on with `kerasllm finetune {run}/config.yaml --resume`" in said
     assert json.loads((run / "manifest.json").read_text())["state"] == "interrupted"
@@ -83,7 +84,7 @@ def test_a_killed_run_resumes_to_the_weights_of_the_whole_one(config, tmp_path):
     short = ["-s", "training.epochs=6"]
     assert finish(start("finetune", config, "-s", f"output_dir={whole}", *short))[0] == 0
     process = start("finetune", config, "-s", f"output_dir={broken}", *short)
-    wait_for(broken / "checkpoints" / "epoch-0002", process)
+    wait_for(broken / "history.csv", process)
     process.kill()
     process.communicate(timeout=30)
     status, said = finish(start("finetune", broken / "config.yaml", "--resume"))
@@ -183,7 +184,10 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(config, tmp_pat
             callbacks=[Poison()],
             output_dir=run,
         )
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["epoch-0001"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "step-00000014",
+        "step-00000014-end",
+    ]
     assert json.loads((run / "manifest.json").read_text())["state"] == "failed"
 
 

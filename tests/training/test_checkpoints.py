@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kerasllm.errors import CheckpointError, ResourceError  # noqa: F401 (the child of a test uses it)
-from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.checkpoints import Checkpoints, RunState, checkpoint_name
 
 
 def make_model():
@@ -45,7 +45,7 @@ def saved(tmp_path):
     model, checkpoints = make_model(), Checkpoints(tmp_path / "checkpoints")
     for epoch in (1, 2):
         fit(model, 1)
-        checkpoints.save(model, RunState(epoch=epoch, best_epoch=1, best_value=0.5))
+        checkpoints.save(model, RunState(step=epoch, epoch=epoch, best="step-00000001", best_value=0.5))
     return model, checkpoints
 
 
@@ -54,7 +54,7 @@ def test_a_restored_run_goes_on_bit_for_bit_with_dropout(saved):
     fit(model, 2)
     resumed = make_model()
     state = checkpoints.restore_newest(resumed)
-    assert (state.epoch, state.best_epoch, state.best_value) == (2, 1, 0.5)
+    assert (state.epoch, state.best, state.best_value) == (2, "step-00000001", 0.5)
     fit(resumed, 2)
     for one, other in zip(weights(model), weights(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -63,8 +63,8 @@ def test_a_restored_run_goes_on_bit_for_bit_with_dropout(saved):
 def test_only_the_last_two_and_the_best_are_kept(tmp_path):
     model, checkpoints = make_model(), Checkpoints(tmp_path)
     for epoch in range(1, 6):
-        checkpoints.save(model, RunState(epoch=epoch, best_epoch=2))
-    assert checkpoints.epochs() == [2, 4, 5]
+        checkpoints.save(model, RunState(step=epoch, best="step-00000002"))
+    assert checkpoints.names() == ["step-00000002", "step-00000004", "step-00000005"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -72,7 +72,7 @@ def test_only_the_last_two_and_the_best_are_kept(tmp_path):
 @pytest.mark.parametrize("damage", ["flip", "cut", "zero tail", "delete"])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(saved, name, damage, caplog):
     _, checkpoints = saved
-    path = checkpoints.path(2) / name
+    path = checkpoints.directory / "step-00000002" / name
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 4
@@ -84,14 +84,14 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(saved, name,
         path.write_bytes(content[: -len(content) // 3] if damage == "cut" else content)
     state = checkpoints.restore_newest(make_model())
     assert state.epoch == 1
-    assert "epoch-0002 is damaged" in caplog.text
+    assert "step-00000002 is damaged" in caplog.text
     assert name in caplog.text
 
 
 def test_without_an_intact_checkpoint_it_says_so(saved):
     _, checkpoints = saved
     for epoch in (1, 2):
-        (checkpoints.path(epoch) / "state.json").write_text("{}")
+        (checkpoints.directory / f"step-{epoch:08d}" / "state.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"No intact checkpoint in .*: 2 found, all damaged"):
         checkpoints.restore_newest(make_model())
 
@@ -114,14 +114,14 @@ def test_weights_that_are_not_finite_are_never_published(tmp_path):
     model, checkpoints = make_model(), Checkpoints(tmp_path)
     model.layers[1].kernel.assign(np.full((8, 16), np.nan, np.float32))
     with pytest.raises(CheckpointError, match=r"`dense.*/kernel` has values that are not finite"):
-        checkpoints.save(model, RunState(epoch=1))
+        checkpoints.save(model, RunState(step=1))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(saved):
     """In a child, since a file-size limit cannot be lifted again."""
     _, checkpoints = saved
-    size = (checkpoints.path(2) / "model.safetensors").stat().st_size
+    size = (checkpoints.directory / "step-00000002" / "model.safetensors").stat().st_size
     script = textwrap.dedent("""
         import resource, signal, sys
         import tests.training.test_checkpoints as t
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(saved):
             limit = int(int(sys.argv[2]) * fraction)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             try:
-                checkpoints.save(model, t.RunState(epoch=3))
+                checkpoints.save(model, t.RunState(step=3))
             except t.ResourceError as error:
                 print("refused:", str(error)[:20])
     """)
@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_else(saved):
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     assert answer.stdout.splitlines() == ["refused: The disk is full: `/"] * 3
-    assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["epoch-0001", "epoch-0002"]
+    assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["step-00000001", "step-00000002"]
 
 
 def test_a_kill_while_saving_never_publishes_half_a_checkpoint(saved, tmp_path):
@@ -155,18 +155,19 @@ def test_a_kill_while_saving_never_publishes_half_a_checkpoint(saved, tmp_path):
     for _ in range(20):
         child = os.fork()
         if child == 0:  # TensorFlow is imported already; only files are written here
-            for epoch in range(3, 1000):
-                checkpoints.save(model, RunState(epoch=epoch))
+            for step in range(3, 1000):
+                checkpoints.save(model, RunState(step=step))
             os._exit(0)
         signal.sigtimedwait([], random.uniform(0.001, 0.05))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         fresh = Checkpoints(checkpoints.directory)
-        for epoch in fresh.epochs():
-            assert json.loads((fresh.path(epoch) / "state.json").read_text())["epoch"] == epoch
-        assert fresh.restore_newest(make_model()).epoch >= 2
-        for epoch in fresh.epochs():
-            if epoch > 2:
-                shutil.rmtree(fresh.path(epoch))
-        if 2 not in fresh.epochs():
-            checkpoints.save(model, RunState(epoch=2))
+        for name in fresh.names():
+            state = json.loads((fresh.directory / name / "state.json").read_text())
+            assert checkpoint_name(state["step"]) == name
+        assert fresh.restore_newest(make_model()).step >= 2
+        for name in fresh.names():
+            if name > "step-00000002":
+                shutil.rmtree(fresh.directory / name)
+        if "step-00000002" not in fresh.names():
+            checkpoints.save(model, RunState(step=2))
