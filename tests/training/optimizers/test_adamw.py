@@ -68,7 +68,7 @@ def test_biases_and_norms_are_not_decayed():
     outputs = keras.layers.LayerNormalization()(keras.layers.Dense(3)(inputs))
     model = keras.Model(inputs, outputs)
     optimizer = build_optimizer(model, learning_rate=0.1, num_steps=10, weight_decay=0.1)
-    decayed = [v.name for v in model.trainable_variables if optimizer._use_weight_decay(v.value)]
+    decayed = [v.name for v in model.trainable_variables if optimizer.weight_decay_of(v)]
     assert decayed == ["kernel"]
 
 
