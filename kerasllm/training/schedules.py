@@ -166,8 +166,8 @@ def warmup_steps_of(warmup: float, total_steps: int) -> int:
     """
     if isinstance(warmup, float) and not 0 <= warmup < 1:
         raise ConfigError(
-            f"`warmup` is {warmup}; expected a share of the steps, from 0.0 to below 1.0, or an integer number "
-            f"of them, such as {round(0.1 * total_steps)}."
+            f"`warmup` is {warmup}; expected a share of the steps, from 0.0 to below 1.0, or an integer "
+            f"number of them, such as {round(0.1 * total_steps)}."
         )
     # Rounded up, as in transformers; but 0.06 * 2000 is 120.00000000000001 to none but a computer.
     steps = math.ceil(round(warmup * total_steps, 9)) if isinstance(warmup, float) else warmup

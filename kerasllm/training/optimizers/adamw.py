@@ -44,28 +44,37 @@ def fused_adam(
     betas: tuple[float, float],
     epsilon: Any,
 ) -> None:
-    """Updates a variable and its moments in one pass over the memory.
+    """Updates a variable and its moments, in float32 in one pass over the memory.
 
     Args:
-        variable: float32 `tf.Variable`.
-        moments: First and second moment, `keras.Variable`s.
+        variable: The `tf.Variable`.
+        moments: First and second moment, `keras.Variable`s, float32 or more precise.
         gradient: Dense gradient.
         rate: Learning rate, times the factor of `bias_correction`.
         betas: `beta_1` and `beta_2`.
         epsilon: That of `bias_correction`.
     """
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=moments[0].value.handle,
-        v=moments[1].value.handle,
-        beta1_power=0.0,
-        beta2_power=0.0,
-        lr=rate,
-        beta1=betas[0],
-        beta2=betas[1],
-        epsilon=epsilon,
-        grad=tf.cast(gradient, tf.float32),
-    )
+    if variable.dtype == tf.float32:
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=moments[0].value.handle,
+            v=moments[1].value.handle,
+            beta1_power=0.0,
+            beta2_power=0.0,
+            lr=rate,
+            beta1=betas[0],
+            beta2=betas[1],
+            epsilon=epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
+        return
+    first, second = moments
+    gradient = tf.cast(gradient, first.dtype)
+    first.assign_add((gradient - first) * (1.0 - betas[0]))
+    second.assign_add((tf.square(gradient) - second) * (1.0 - betas[1]))
+    root = tf.sqrt(tf.convert_to_tensor(second))
+    change = tf.cast(rate, root.dtype) * first / (root + tf.cast(epsilon, root.dtype))
+    variable.assign_sub(tf.cast(change, variable.dtype))
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
@@ -140,8 +149,7 @@ class AdamW(Grouped, keras.optimizers.AdamW):
 
     def update_variable(self, gradient, variable, rate):
         """See `Grouped`."""
-        if variable.dtype != tf.float32 or self.amsgrad:
-            # Keras' own formula; there is no kernel for these.
+        if self.amsgrad:
             super().update_variable(gradient, variable, rate)
             return
         index = self._get_variable_index(variable)

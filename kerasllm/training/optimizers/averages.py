@@ -144,6 +144,6 @@ def _check_alike(first: Path, expected: dict[str, Any], file: Path, arrays: dict
             for found in (expected, arrays)
         ]
         raise CheckpointError(
-            f"{first} and {file} are not checkpoints of one model: {len(differing)} tensors differ, the first "
-            f"is `{name}` ({kinds[0]} and {kinds[1]}). Average checkpoints of one run."
+            f"{first} and {file} are not checkpoints of one model: {len(differing)} tensors differ, the "
+            f"first is `{name}` ({kinds[0]} and {kinds[1]}). Average checkpoints of one run."
         )

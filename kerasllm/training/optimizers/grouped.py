@@ -20,6 +20,8 @@ class Grouped:
     - Weight decay is decoupled, and taken at the rate of the variable.
     - Repeated rows of sparse gradients are summed before anything else, clipping included, and the update is
       that of the whole embedding: in rows that a batch does not touch the moments decay as well.
+    - Moments and averages of bfloat16 and float16 weights are float32: in bfloat16 0.999 is 1, and Keras' own
+      AdamW never moves such a weight, nor its average.
     - At the end of `fit` averaged weights are put where they belong, whatever is trainable then.
 
     Args:
@@ -60,6 +62,15 @@ class Grouped:
         by_key = {self._var_key(v): s for v, s in zip(variables, settings, strict=True)}
         object.__setattr__(self, "_settings", by_key)
         super().build([v for v, s in zip(variables, settings, strict=True) if not s.frozen])  # type: ignore[misc]
+
+    def add_variable_from_reference(
+        self: Any, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> Any:
+        """Adds a variable of the shape of another, float32 where that is less precise."""
+        if reference_variable.dtype not in ("bfloat16", "float16"):
+            return super().add_variable_from_reference(reference_variable, name, initializer)  # type: ignore[misc]
+        path = reference_variable.path.replace("/", "_")
+        return self.add_variable(reference_variable.shape, initializer, "float32", name=f"{path}_{name}")
 
     def apply(self: Any, grads: Any, trainable_variables: Any = None) -> None:
         """Applies gradients once; those of frozen variables are dropped."""
@@ -117,6 +128,13 @@ class Grouped:
             rate: Its own learning rate, float32.
         """
         super().update_step(gradient, variable, rate)  # type: ignore[misc]
+
+    def _update_model_variables_moving_average(self: Any, trainable_variables: Any) -> None:
+        # After the first step the averages are the weights.
+        momentum = tf.where(tf.equal(self.iterations, 0), 0.0, self.ema_momentum)
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            share = tf.cast(1.0 - momentum, average.dtype)
+            average.assign_add(share * (tf.cast(variable, average.dtype) - average))
 
     def finalize_variable_values(self: Any, var_list: Any) -> None:
         """Puts averaged weights into all variables that have some (Keras calls this at the end of `fit`)."""

@@ -3,7 +3,6 @@
 import re
 
 import keras
-import tensorflow as tf
 
 from kerasllm.training.optimizers.adamw import bias_correction, fused_adam
 from kerasllm.training.optimizers.grouped import Grouped
@@ -59,9 +58,6 @@ class Muon(Grouped, keras.optimizers.Muon):
         return self.adam_weight_decay if self.uses_adamw(variable) else self.weight_decay
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
-        if variable.dtype != tf.float32:
-            super()._adamw_update_step(gradient, variable, learning_rate, m, v)
-            return
         betas = (self.adam_beta_1, self.adam_beta_2)
         factor, epsilon = bias_correction(self.iterations + 1, *betas, self.epsilon)
         fused_adam(variable, (m, v), gradient, rate=learning_rate * factor, betas=betas, epsilon=epsilon)

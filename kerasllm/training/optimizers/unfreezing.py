@@ -18,8 +18,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
     """Trains only the top layers of a model at first, in any `fit`.
 
     Layers are counted by the numbers in the paths of their variables (see `distances_from_top`); where there
-    are none, the layers of `model.layers` that have weights are counted, from the last. Variables that are not
-    trainable when training begins are never made so. When it ends all flags are as before.
+    are none, the layers of `model.layers` that have weights are counted, from the last. Variables that are
+    not trainable when training begins are never made so. When it ends all flags are as before.
 
     The train function is traced anew whenever the layers change. Our `AdamW` starts the bias correction of a
     variable when it joins; Keras' own optimizers take it for one that had no gradient so far, and Adam's
