@@ -161,7 +161,7 @@ def _restored(variables: Sequence[Any]) -> Iterator[None]:
 
 def _step_of(model: keras.Model) -> Callable[[Any, float], Any]:
     """A training step of its own: neither the model's optimizer nor its train function change."""
-    if model.optimizer is None:
+    if not model.compiled or model.optimizer is None:
         raise ConfigError("The model has no optimizer; call `model.compile(optimizer=…, loss=…)` before.")
     rate = tf.Variable(0.0, trainable=False)
     optimizer = keras.optimizers.deserialize(keras.optimizers.serialize(model.optimizer))

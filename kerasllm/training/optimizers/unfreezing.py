@@ -61,6 +61,9 @@ class GradualUnfreezing(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Finds the layers."""
         variables = self.model.trainable_variables
+        if not self.model.optimizer.built:
+            # Later it would be built with the head alone.
+            self.model.optimizer.build(variables)
         self._distances = list(zip(variables, _distances(self.model, variables), strict=True))
 
     def on_epoch_begin(self, epoch, logs=None):
