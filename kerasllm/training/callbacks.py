@@ -89,8 +89,6 @@ class RunCheckpoints(keras.callbacks.Callback):
         self.state.history.append(logs)
         self._judge(logs, ends_epoch=True)
         self.run.write_history(self.state.history)
-        if self.patience is not None and self.state.epochs_since_best >= self.patience:
-            self.model.stop_training = True
 
     def save(self, *, ends_epoch: bool = False) -> bool:
         """Saves the state; a full disk costs a warning and this checkpoint, never the run.
@@ -129,10 +127,17 @@ class RunCheckpoints(keras.callbacks.Callback):
             state.best = checkpoint_name(state.step, ends_epoch=ends_epoch)
             state.best_step, state.best_value = state.step, value
             state.best_epoch = state.epoch if ends_epoch else state.epoch + 1
+        if self._has_waited_enough(ends_epoch):
+            self.model.stop_training = True
+        state.is_over = ends_epoch and bool(self.model.stop_training)
         if not self.save(ends_epoch=ends_epoch):
             state.best, state.best_step, state.best_epoch, state.best_value = before
-        if self.patience_steps is not None and state.step - state.best_step >= self.patience_steps:
-            self.model.stop_training = True
+
+    def _has_waited_enough(self, ends_epoch: bool) -> bool:
+        steps = self.state.step - self.state.best_step
+        if self.patience_steps is not None and steps >= self.patience_steps:
+            return True
+        return ends_epoch and self.patience is not None and self.state.epochs_since_best >= self.patience
 
     def _evaluate(self) -> None:
         """Evaluates in the middle of an epoch, and puts the sums of its metrics back."""

@@ -48,6 +48,7 @@ class RunState:
         best_step, best_epoch: Step after which, and epoch (from 1) in which, they were reached.
         best_value: Value of the monitored metric there.
         callbacks: What the user's callbacks remember, one dict each.
+        is_over: Whether a callback has ended the run before its last epoch.
     """
 
     step: int = 0
@@ -59,6 +60,7 @@ class RunState:
     best_epoch: int = 0
     best_value: float | None = None
     callbacks: list[dict[str, Any]] = field(default_factory=list)
+    is_over: bool = False
 
     @property
     def epochs_since_best(self) -> int:

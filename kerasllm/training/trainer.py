@@ -43,7 +43,8 @@ class TrainingResult:
         value = "" if best.best_value is None else f", value {best.best_value:.4g}"
         return (
             f"Interrupted after epoch {best.epoch}, step {best.step}. The best model so far (epoch "
-            f"{best.best_epoch}{value}) is in {run / 'model'}. Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
+            f"{best.best_epoch}{value}) is in {run / 'model'}. "
+            f"Go on with `kerasllm finetune {run / 'config.yaml'} --resume`."
         )
 
 
@@ -182,7 +183,7 @@ def _fit(
     batches = training_batches(
         data.train, config.batch_size, pad_id=data.pad_id, seed=seed, first_step=state.step
     )
-    if config.patience is not None and state.epoch and state.epochs_since_best >= config.patience:
+    if state.is_over:
         return
     try:
         with interrupts.listening():

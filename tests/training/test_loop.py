@@ -101,11 +101,12 @@ def train(model, folder, *callbacks, **options):
     checkpoints = Checkpoints(run.checkpoints)
     state = checkpoints.restore_newest(model) or RunState()
 
-    def evaluate():
+    def validate():
         logs = model.evaluate(*BATCHES[-1], verbose=0, return_dict=True)
         return {f"val_{name}": value for name, value in logs.items()}
 
-    options = {"monitor": "val_loss", "every": 3, "evaluate": evaluate, **options}
+    options = {"monitor": "val_loss", "every": 3, "evaluate": validate, **options}
+    evaluate = options["evaluate"]
     keeper = RunCheckpoints(run, checkpoints, state, others=callbacks, **options)
     batches = iter(dataset(state.step))
     try:
@@ -155,9 +156,10 @@ def test_keras_callbacks_go_on_with_what_they_knew(tmp_path):
 
 
 def test_patience_in_steps_stops_in_the_middle_of_an_epoch(tmp_path):
-    model = make_model()
-    state = train(model, tmp_path / "run", monitor="loss", patience_steps=4, evaluate_every=2)
-    assert state.step < STEPS * EPOCHS
+    losses = iter(range(100))  # the first is the best
+    options = {"patience_steps": 4, "evaluate_every": 2, "evaluate": lambda: {"val_loss": next(losses)}}
+    state = train(make_model(), tmp_path / "run", **options)
+    assert (state.step, state.best_step, state.is_over) == (6, 2, True)
 
 
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, monkeypatch, caplog):
