@@ -12,7 +12,6 @@ import numpy as np
 
 from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
-from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
 from kerasllm.data.findings import token_warnings
@@ -21,7 +20,7 @@ from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.data.prepare import PreparedData
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
-from kerasllm.errors import ConfigError, DataError, RunDirectoryError
+from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
 from kerasllm.models.builders import build_classifier, with_dtype_policy
 from kerasllm.models.heads import Classifier
@@ -32,13 +31,12 @@ from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.plan import Plan, make_plan
-from kerasllm.training.run_directory import RunDirectory, read_run_manifest
+from kerasllm.training.resuming import check_resumed
+from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.trainer import TrainingData
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
-# What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def record_inputs(
         config: Fully resolved.
         prepared: Clean records.
         preset: The checkpoint.
-        resume: Whether the run goes on, so that config and data must be what they were.
+        resume: Whether the user asked to go on; else a new run is made beside one that used something else.
 
     Returns:
         The config as written, with the real `output_dir`.
@@ -141,10 +139,16 @@ def record_inputs(
         DataError: If the data differs.
         RunDirectoryError: If the run has finished.
     """
-    config = config.model_copy(update={"output_dir": str(run.path)})
     data = data_fingerprint(prepared)
-    if resume:
-        _refuse_changes(run, config, data)
+    if run.goes_on:
+        try:
+            check_resumed(run.path, config, data)
+        except KerasLLMError as error:
+            if resume:
+                raise
+            run.start_anew(dump_config(config))
+            _log.warning("%s This is a new run, in `%s`.", error, run.path)
+    config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
         {
@@ -164,39 +168,6 @@ def _device() -> str:
     for device in tf.config.list_physical_devices("GPU"):
         return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
     return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
-
-
-def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) -> None:
-    before = load_config(run.path / "config.yaml", []).model_dump()
-    now = config.model_dump()
-    changed = [
-        f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
-        for section in ("data", "model", "training")
-        for key, value in now[section].items()
-        if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
-    ] + [
-        f"{key}: {before[key]!r} then, {now[key]!r} now"
-        for key in ("preset", "seed")
-        if before[key] != now[key]
-    ]
-    if changed:
-        raise ConfigError(
-            f"`{run.path}` was begun with other settings: {'; '.join(changed)}. Resume with the same, "
-            "or start a new run."
-        )
-    known = read_run_manifest(run.path).get("data_sha256")
-    if known is not None and known != data:
-        differing = sorted(name for name in {*known, *data} if known.get(name) != data.get(name))
-        raise DataError(
-            f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
-            "the same files, or start a new run."
-        )
-    longer = config.training.epochs > before["training"]["epochs"]
-    if read_run_manifest(run.path).get("state") == "finished" and not longer:
-        raise RunDirectoryError(
-            f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
-            f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."
-        )
 
 
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:

@@ -12,12 +12,10 @@ checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` w
 place, and has no checksum; a full disk can leave a readable file without the optimizer's moments.
 """
 
+import contextlib
 import json
 import logging
-import os
 import re
-import secrets
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,10 @@ import numpy as np
 import safetensors.numpy
 
 from kerasllm.errors import CheckpointError, ResourceError
-from kerasllm.resources.atomic import atomic_directory, remove_leftovers
+from kerasllm.resources.atomic import atomic_directory, atomic_remove, remove_leftovers
 from kerasllm.resources.manifest import verify_manifest, write_manifest
 
+FORMAT_VERSION = 1
 _KEPT = 2
 _END = "-end"
 _log = logging.getLogger("kerasllm.training")
@@ -93,15 +92,16 @@ class Checkpoints:
             ResourceError: If it cannot be written, e.g. because the disk is full; the others stay.
         """
         path = self.directory / checkpoint_name(state.step, ends_epoch=ends_epoch)
-        if path.exists():
-            self._remove(path)
+        if path.exists():  # a damaged one that the run went back behind
+            atomic_remove(path)
         with atomic_directory(path) as folder:
             _write(folder / "model.safetensors", model.variables)
             _write(folder / "optimizer.safetensors", model.optimizer.variables)
             _write(folder / "metrics.safetensors", _metric_variables(model), finite=False)
-            (folder / "state.json").write_text(json.dumps(asdict(state), indent=1))
+            document = {"format_version": FORMAT_VERSION, **asdict(state)}
+            (folder / "state.json").write_text(json.dumps(document, indent=1))
             write_manifest(folder)
-        self._rotate(state)
+        self._rotate()
         return path
 
     def names(self) -> list[str]:
@@ -115,26 +115,25 @@ class Checkpoints:
             The state to go on from, or `None` when there is no checkpoint at all.
 
         Raises:
-            CheckpointError: If there are checkpoints but none is intact, or none fits the model.
+            CheckpointError: If there are checkpoints but none is intact, none fits the model, or a newer
+                kerasllm wrote it.
         """
-        names = self.names()
-        for name in reversed(names):
+        damaged = ""
+        for name in reversed(self.names()):
             path = self.directory / name
             try:
                 verify_manifest(path, error=CheckpointError)
             except CheckpointError as error:
-                _log.warning("Checkpoint %s is damaged (%s); trying the one before it.", name, error)
+                damaged = damaged or str(error)
+                _log.warning("Checkpoint %s is damaged: %s", name, error)
                 continue
-            _read(path / "model.safetensors", model.variables)
-            _read(path / "optimizer.safetensors", model.optimizer.variables)
-            state = RunState(**json.loads((path / "state.json").read_text()))
-            if not name.endswith(_END):
-                _read(path / "metrics.safetensors", _metric_variables(model))
-            return state
-        if names:
+            if damaged:
+                _log.warning("Using %s, the newest that is intact; the steps after it are run again.", name)
+            return _restore(path, model)
+        if damaged:
             raise CheckpointError(
-                f"No intact checkpoint in {self.directory}: {len(names)} found, all damaged. "
-                "Start a new run with another `output_dir`."
+                f"No intact checkpoint in {self.directory}. {damaged} Or start a new run with another "
+                "`output_dir`."
             )
         return None
 
@@ -146,18 +145,18 @@ class Checkpoints:
         """
         path = self.directory / name
         verify_manifest(path, error=CheckpointError)
-        _read(path / "model.safetensors", model.variables)
+        _assign(model.variables, _read(path / "model.safetensors", model.variables))
 
-    def _rotate(self, state: RunState) -> None:
-        for name in self.names()[:-_KEPT]:
-            if name != state.best:
-                self._remove(self.directory / name)
-
-    def _remove(self, path: Path) -> None:
-        # Renamed first: a kill in the middle must not leave half a checkpoint under a good name.
-        doomed = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+    def _rotate(self) -> None:
+        """Removes all but the last two, and what each of them calls the best."""
+        names = self.names()
+        kept = set(names[-_KEPT:])
+        for name in names[-_KEPT:]:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
+                kept.add(json.loads((self.directory / name / "state.json").read_text())["best"])
+        for name in names:
+            if name not in kept:
+                atomic_remove(self.directory / name)
 
 
 def checkpoint_name(step: int, *, ends_epoch: bool = False) -> str:
@@ -167,6 +166,25 @@ def checkpoint_name(step: int, *, ends_epoch: bool = False) -> str:
     and `-end` after validation.
     """
     return f"step-{step:08d}{_END if ends_epoch else ''}"
+
+
+def _restore(path: Path, model: keras.Model) -> RunState:
+    """Puts an intact checkpoint into the model; nothing is changed where it does not fit."""
+    document = json.loads((path / "state.json").read_text())
+    version = document.pop("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"`{path}` has the format version {version}, this kerasllm reads up to {FORMAT_VERSION}. "
+            "Update kerasllm, or start a new run with another `output_dir`."
+        )
+    state = RunState(**document)
+    parts = {"model": model.variables, "optimizer": model.optimizer.variables}
+    if not path.name.endswith(_END):
+        parts["metrics"] = _metric_variables(model)
+    arrays = {part: _read(path / f"{part}.safetensors", variables) for part, variables in parts.items()}
+    for part, variables in parts.items():
+        _assign(variables, arrays[part])
+    return state
 
 
 def _metric_variables(model: keras.Model) -> list:
@@ -197,7 +215,8 @@ def _write(path: Path, variables: list, *, finite: bool = True) -> None:
         raise OSError(f"{path} could not be written: {error}") from error
 
 
-def _read(path: Path, variables: list) -> None:
+def _read(path: Path, variables: list) -> list[np.ndarray]:
+    """Reads an array for each variable; a set of others, or another shape, is an error, never skipped."""
     try:
         arrays = safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
@@ -210,8 +229,16 @@ def _read(path: Path, variables: list) -> None:
             f"`{differing[0]}`. Resume with the model and training settings that the run began with."
         )
     for key, variable in zip(keys, variables, strict=True):
-        if tuple(arrays[key].shape) != tuple(variable.shape):
+        there, wanted = arrays[key], np.dtype(keras.backend.standardize_dtype(variable.dtype))
+        if tuple(there.shape) != tuple(variable.shape) or there.dtype != wanted:
             raise CheckpointError(
-                f"{path} has `{key}` with shape {arrays[key].shape}, the model wants {tuple(variable.shape)}."
+                f"{path} has `{key}` as {there.dtype}{list(there.shape)}, the model wants "
+                f"{wanted}{list(variable.shape)}. Resume with the model and training settings that the run "
+                "began with."
             )
-        variable.assign(arrays[key])
+    return [arrays[key] for key in keys]
+
+
+def _assign(variables: list, arrays: list[np.ndarray]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
