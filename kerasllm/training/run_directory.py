@@ -253,8 +253,10 @@ def _lock(directory: Path) -> int:
         raise RunDirectoryError(
             f"The run directory `{directory}` is locked by {holder}. Wait for it to end, or stop it."
         ) from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%H:%M:%S}".encode())
+    holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%H:%M:%S}"
+    with contextlib.suppress(OSError):  # on a full disk nobody learns who holds it, but it is held
+        os.ftruncate(lock, 0)
+        os.write(lock, holder.encode())
     return lock
 
 
