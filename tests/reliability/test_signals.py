@@ -63,9 +63,7 @@ def test_50_signals_at_random_moments_change_no_bit(train, tmp_path):
             sent += 1
             waits.append(answer["seconds"] - seconds)
         assert_same(tmp_path / "whole", folder)
-    print(
-        f"{sent} signals, {run} runs, 0 differ; exit after {np.median(waits):.2f} s, {max(waits):.2f} s at most"
-    )
+    print(f"{sent} signals, {run} runs, 0 differ, exit after {np.median(waits):.2f} s ({max(waits):.2f} s)")
 
 
 @pytest.mark.slow
