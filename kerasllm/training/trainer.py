@@ -135,6 +135,8 @@ def train_classifier(
         )
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped()
+        if stopped.at_once:
+            raise
         if not state.best:
             raise Stopped(
                 "Interrupted before the first epoch ended, so there is no model to keep yet. Go on with "
@@ -197,8 +199,9 @@ def _fit(
                 evaluate=evaluate,
                 callbacks=[FiniteLoss(), bar, *callbacks, keeper, interrupts],
             )
-    except Stopped:
-        keeper.save_if_new()
+    except Stopped as stopped:
+        if not stopped.at_once:
+            keeper.save_if_new()
         raise
     except tf.errors.ResourceExhaustedError as error:
         longest = int(data.train.lengths.max())

@@ -12,14 +12,29 @@ import pytest
 import kerasllm
 from kerasllm.testing import tiny_bert, tiny_reviews
 
-ROWS = tiny_reviews(60)
+ROWS = tiny_reviews(30)
 TEXTS = [row["text"] for row in ROWS[:20]]
+
+
+# Tracing would take longer than all these runs.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Even though the `tf.config.experimental_run_functions_eagerly`"
+)
+
+
+@pytest.fixture(autouse=True)
+def eagerly():
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 class Dies(keras.callbacks.Callback):
     """Ends the run with an error before a step."""
 
-    def __init__(self, step=9):
+    def __init__(self, step=5):
         super().__init__()
         self.step = step
 
@@ -55,7 +70,7 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_is_left_alone(run, tmp_pat
         run("run", Dies())
     resumed = run("run")
     assert f"Going on with the unfinished run `{tmp_path / 'run'}`." in caplog.text
-    assert "Going on after epoch 1 of 2, step 8." in caplog.text
+    assert "Going on after epoch 1 of 2, step 4." in caplog.text
     assert resumed.run_directory == tmp_path / "run"
     assert resumed.history == whole.history
     np.testing.assert_array_equal(resumed.scores(TEXTS), whole.scores(TEXTS))
@@ -64,7 +79,7 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_is_left_alone(run, tmp_pat
     assert "Going on" not in caplog.text
 
 
-@pytest.mark.parametrize("what", ["settings", "a byte", "the order"])
+@pytest.mark.parametrize("what", ["settings", "the order", pytest.param("a byte", marks=pytest.mark.slow)])
 def test_beside_a_run_of_something_else_a_new_one_is_made(run, preset, tmp_path, caplog, what):
     with pytest.raises(RuntimeError, match="killed"):
         run("run", Dies(3))
