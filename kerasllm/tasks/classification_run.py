@@ -31,8 +31,8 @@ from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.plan import Plan, make_plan
-from kerasllm.training.resuming import check_resumed
-from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.resuming import check_resumed, warn_of_other_versions
+from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 from kerasllm.training.trainer import TrainingData
 
 _log = logging.getLogger("kerasllm")
@@ -148,6 +148,8 @@ def record_inputs(
                 raise
             run.start_anew(dump_config(config))
             _log.warning("%s This is a new run, in `%s`.", error, run.path)
+        else:
+            warn_of_other_versions(read_run_manifest(run.path))
     config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
