@@ -13,8 +13,8 @@ The rules:
 
 `None` stays where it means "none": validation, test, max_rows, gradient_clip, class_weights, patience,
 patience_steps, evaluate_every, checkpoint_every, layer_decay, groups, unfreeze, ema, export.path; in the
-optimizer's `beta_1`, `beta_2` and `epsilon`, which have its own values; and in `export.version`, which is only
-known when the export is published.
+optimizer's `beta_1`, `beta_2` and `epsilon`, which have its own values; and in `export.version`, which is
+only known when the export is published.
 """
 
 import math

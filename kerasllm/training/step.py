@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from kerasllm.training.loss_scale import LossScale
 
-__all__ = ["NotFinite", "TrainingStep"]
+__all__ = ["NotFiniteError", "TrainingStep"]
 
 
-class NotFinite(Exception):
+class NotFiniteError(Exception):
     """A loss or a gradient was no number; the weights are as they were before the step.
 
     Attributes:
@@ -61,6 +61,7 @@ class TrainingStep:
         self._spec = spec
         self._functions: dict[str, Any] = {}
         self._traced_for: Any = None
+        self._test: tuple[Any, Any] | None = None
         self._sums: list[tf.Variable] = []
         self._summed: list[bool] = []
         self._weight = tf.Variable(0.0, trainable=False)
@@ -87,7 +88,7 @@ class TrainingStep:
             The metrics of the epoch so far.
 
         Raises:
-            NotFinite: If the loss or a gradient is not finite, and no loss scale can help.
+            NotFiniteError: If the loss or a gradient is not finite, and no loss scale can help.
         """
         self._trace_if_changed()
         if len(batches) == 1:
@@ -105,7 +106,7 @@ class TrainingStep:
 
     def _skipped(self, loss: float, batches: Sequence[Any]) -> None:
         if not self.loss_scale.active or self.loss_scale.has_collapsed:
-            raise NotFinite(loss, batches)
+            raise NotFiniteError(loss, batches)
 
     def results(self) -> dict[str, float]:
         """The metrics of the epoch so far."""
@@ -131,7 +132,7 @@ class TrainingStep:
         metrics = [keras.metrics.Mean(name="loss"), *self.objective.metrics()]
         for callback in callbacks:
             callback.on_test_begin()
-        test = tf.function(self._measure, input_signature=[batches.element_spec])
+        test = self._test_function(batches.element_spec)
         seen: list[tuple[Any, Any]] = []
         for number, batch in enumerate(batches):
             for callback in callbacks:
@@ -145,6 +146,11 @@ class TrainingStep:
         for callback in callbacks:
             callback.on_test_end(logs)
         return logs
+
+    def _test_function(self, spec: Any) -> Any:
+        if self._test is None or self._test[0] != spec:
+            self._test = (spec, tf.function(self._measure, input_signature=[spec]))
+        return self._test[1]
 
     def measure(self, batch: Any) -> Any:
         """The `LossValue` of one batch, without training, eagerly."""
@@ -197,8 +203,7 @@ class TrainingStep:
     def _apply_sums(self) -> Any:
         weight = tf.maximum(self._weight, _LEAST)
         means = [
-            total / weight if summed else None
-            for total, summed in zip(self._sums, self._summed, strict=True)
+            total / weight if summed else None for total, summed in zip(self._sums, self._summed, strict=True)
         ]
         gradients = self.loss_scale.unscaled(means)
         finite = self._apply(gradients, 0.0)

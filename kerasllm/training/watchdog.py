@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.models.precision import resolve_dtype_policy
-from kerasllm.training.step import NotFinite, TrainingStep
+from kerasllm.training.step import NotFiniteError, TrainingStep
 
 __all__ = ["diagnose", "safer_policy"]
 
@@ -30,7 +30,12 @@ def safer_policy(policy: str) -> str | None:
 
 
 def diagnose(
-    step: TrainingStep, error: NotFinite, *, rows: Sequence[np.ndarray], losses: Sequence[float], policy: str
+    step: TrainingStep,
+    error: NotFiniteError,
+    *,
+    rows: Sequence[np.ndarray],
+    losses: Sequence[float],
+    policy: str,
 ) -> str:
     """Says what made a step not finite: the weights, single rows, the rate, or the precision.
 
