@@ -8,10 +8,12 @@ The rules:
   512 and at most what the checkpoint has positions for. Longer texts are truncated.
 - `model.dropout`, `model.pooling`: the checkpoint's own.
 - `training.dtype_policy`: what the device computes natively.
+- `training.num_widths`: 8 where an accelerator compiles a program for each, 64 where none does.
+- `training.packing_length`: `data.sequence_length` where texts are packed.
 
-`None` stays where it means "none": validation, test, max_rows, gradient_clip, class_weights, patience,
-patience_steps, evaluate_every, checkpoint_every, export.path; and in `export.version`, which is only
-known when the export is published.
+`None` stays where it means "none": validation, test, max_rows, data.cache, batch_tokens, gradient_clip,
+class_weights, patience, patience_steps, evaluate_every, checkpoint_every, export.path; and in
+`export.version`, which is only known when the export is published.
 """
 
 import math
@@ -39,6 +41,7 @@ def resolve(
     dropout: float | None = None,
     pooling: str | None = None,
     dtype_policy: str | None = None,
+    num_widths: int | None = None,
 ) -> RunConfig:
     """Fills what a config leaves open. Pure: no file, device or clock is looked at.
 
@@ -54,6 +57,7 @@ def resolve(
         dropout: The checkpoint's dropout rate.
         pooling: `"cls"` or `"mean"`, what fits the checkpoint.
         dtype_policy: Name of the policy that fits the device.
+        num_widths: Padded lengths that fit the device.
 
     Returns:
         The same config with the open settings filled.
@@ -65,6 +69,7 @@ def resolve(
     facts: dict[str, dict[str, Any]] = {
         "data": {"columns": columns and dict(columns), "labels": labels and list(labels)},
         "model": {"dropout": dropout},
+        "training": {"num_widths": num_widths},
     }
     if token_lengths is not None:
         length = default_sequence_length(token_lengths, max_sequence_length=max_sequence_length)
@@ -74,6 +79,8 @@ def resolve(
         for name, value in values.items():
             if resolved[section][name] is None:
                 resolved[section][name] = value
+    if resolved["training"]["packing"] and resolved["training"]["packing_length"] is None:
+        resolved["training"]["packing_length"] = resolved["data"]["sequence_length"]
     for section, name, choice in (("model", "pooling", pooling), ("training", "dtype_policy", dtype_policy)):
         if resolved[section][name] == "auto" and choice is not None:
             resolved[section][name] = choice

@@ -141,7 +141,24 @@ class TrainingConfig(Section):
     """How the weights are changed."""
 
     epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Rows a step.")
+    batch_size: Count = Field(default=32, description="Texts a step; packed rows where `packing` is set.")
+    batch_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Most tokens of a step, padding included, in place of `batch_size`; none to count texts.",
+    )
+    num_widths: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Most padded lengths that batches have: fewer are quicker to compile, more pad less; "
+        "derived from the device when left out.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Whether several texts share a row without seeing each other, so that little is padding.",
+    )
+    packing_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Tokens of a packed row; `data.sequence_length` when left out.",
+    )
     learning_rate: Positive = Field(default=5.0e-5, description="Highest learning rate of the schedule.")
     weight_decay: NotNegative = Field(
         default=0.01, description="Decoupled weight decay; biases and norms are never decayed."
@@ -184,6 +201,15 @@ class TrainingConfig(Section):
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
     )
+
+    @model_validator(mode="after")
+    def _packing_length_needs_packing(self) -> "TrainingConfig":
+        if self.packing_length is not None and not self.packing:
+            raise ValueError(
+                f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
+                "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
 
 
 class EvaluationConfig(Section):
@@ -240,6 +266,17 @@ class RunConfig(Section):
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
                     f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_rows_hold_a_text(self) -> "RunConfig":
+        longest, row = self.data.sequence_length, self.training.packing_length
+        if longest is not None and row is not None and row < longest:
+            raise ValueError(
+                f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
+                f"(`data.sequence_length`) and are never split; set `training.packing_length` to {longest} or "
+                "more"
+            )
         return self
 
     @model_validator(mode="after")
