@@ -274,8 +274,8 @@ class RunConfig(Section):
         if longest is not None and row is not None and row < longest:
             raise ValueError(
                 f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
-                f"(`data.sequence_length`) and are never split; set `training.packing_length` to {longest} or "
-                "more"
+                "(`data.sequence_length`) and are never split; set `training.packing_length` to "
+                f"{longest} or more"
             )
         return self
 

@@ -202,9 +202,11 @@ class BatchSource:
         """Turns epoch and number into batches, side by side and in order."""
         import tensorflow as tf
 
-        per_token = isinstance(self.texts, LanguageModelTexts)
-        targets_dtype = np.int32 if per_token else self.texts.targets.dtype
-        targets_shape = [None, None] if per_token else [None, *self.texts.targets.shape[1:]]
+        targets_shape: list[int | None] = [None, None]
+        weights_shape, targets_dtype = targets_shape, np.dtype(np.int32)
+        if isinstance(self.texts, EncodedTexts):
+            targets_shape, weights_shape = [None, *self.texts.targets.shape[1:]], [None]
+            targets_dtype = self.texts.targets.dtype
         names = ("token_ids", "padding_mask", "segment_ids")
 
         def make(epoch: Any, batch: Any) -> list[np.ndarray]:
@@ -217,8 +219,7 @@ class BatchSource:
             inputs = {
                 name: tf.ensure_shape(part, [None, None]) for name, part in zip(names, ids, strict=True)
             }
-            weights = tf.ensure_shape(weights, [None, None] if per_token else [None])
-            return inputs, tf.ensure_shape(targets, targets_shape), weights
+            return inputs, tf.ensure_shape(targets, targets_shape), tf.ensure_shape(weights, weights_shape)
 
         made = numbers.map(load, num_parallel_calls=self.num_workers, deterministic=True)
         return made.prefetch(_PREFETCH)

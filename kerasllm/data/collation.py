@@ -84,7 +84,7 @@ class _Places:
 
     def filled(self, values: np.ndarray | None, padding: float, dtype: type) -> np.ndarray:
         """The values in their places, all others `padding`."""
-        found = np.full(self.num_places, padding, dtype)
+        found: np.ndarray = np.full(self.num_places, padding, dtype)
         if values is not None:
             found[self.target] = np.asarray(values)[self.source]
         return found.reshape(self.shape)
