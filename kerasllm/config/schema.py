@@ -83,6 +83,11 @@ class DataConfig(Section):
         description="Whether special tokens that users wrote into a text, such as `[SEP]`, are read as text, "
         "in training, in `predict` and on the server.",
     )
+    cache: Text | None = Field(
+        default="auto",
+        description="Directory in which token ids are kept from run to run; auto for one in the user's cache "
+        "directory, none to keep them in memory.",
+    )
     cleaning: list[CleaningStep] = Field(
         default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
     )

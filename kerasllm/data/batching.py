@@ -10,6 +10,7 @@ source.widths                               # (16, 32, …, 128): all padded len
 ```
 """
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,16 +153,23 @@ class BatchSource:
         """All padded lengths that batches may have, rising."""
         return tuple(int(width) for width in self.epochs.widths)
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of an epoch, without padding."""
-        return int(self.texts.offsets[-1] - self.texts.offsets[0])
+    def num_tokens(self, epoch: int) -> np.ndarray:
+        """Tokens of each batch of an epoch, padding aside, `int64[num_batches]`."""
+        batches = self.epochs.batches(epoch)
+        so_far = np.concatenate([[0], np.cumsum(self.texts.lengths[batches.texts])])
+        return np.diff(so_far[batches.ends], prepend=0)
 
     @property
     def padding_share(self) -> float:
         """Share of the places in the batches of epoch 0 that hold no token, from 0 to 1."""
         batches: Batches = self.epochs.batches(0)
-        return 1.0 - self.num_tokens / max(1, int((batches.rows * batches.widths).sum()))
+        places = int((batches.rows * batches.widths).sum())
+        return 1.0 - int(self.num_tokens(0).sum()) / places if places else 0.0
+
+    @functools.cached_property
+    def element_spec(self) -> Any:
+        """Shapes and types of `(inputs, targets, weights)`."""
+        return self.dataset().element_spec
 
     def dataset(self, first_epoch: int = 0, first_batch: int = 0) -> "tf.data.Dataset":
         """Batches of one epoch after the other, without end.

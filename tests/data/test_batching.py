@@ -103,7 +103,9 @@ def test_padding_share_is_counted(kind):
     made = source(kind)
     batches = [made.batch(0, batch)[0]["padding_mask"] for batch in range(made.num_batches(0))]
     places = sum(mask.size for mask in batches)
-    assert made.padding_share == pytest.approx(1 - sum((mask > 0).sum() for mask in batches) / places)
+    tokens = [(mask > 0).sum() for mask in batches]
+    assert made.num_tokens(0).tolist() == tokens
+    assert made.padding_share == pytest.approx(1 - sum(tokens) / places)
 
 
 def test_padding_falls_from_shuffled_to_grouped_to_packed():

@@ -12,8 +12,8 @@ __all__ = ["TextPooling"]
 class TextPooling(keras.layers.Layer):
     """One vector a text: that of its first or last token, or the mean of all.
 
-    Where `packed` is set (`kerasllm.models.packing`), a row gives as many vectors as it has texts, those of the
-    first row first.
+    Where `packed` is set (`kerasllm.models.packing`), a row gives as many vectors as it has texts, row after
+    row.
 
     Args:
         kind: `"first"`, `"last"` or `"mean"`. The mean is summed up in float32.
