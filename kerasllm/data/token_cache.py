@@ -7,6 +7,7 @@ so neither they nor their ids need to fit in memory.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from kerasllm.data import token_ids
 from kerasllm.data.token_ids import TokenIds, flat_arrays
 from kerasllm.errors import ResourceError
 from kerasllm.resources.atomic import AlreadyExistsError, atomic_directory, remove_leftovers
@@ -32,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 # What the cache of a user may take; the entries that were used last are kept.
 KEPT_BYTES = 20 * 2**30
-_FORMAT = 1
 _CHUNK = 2048  # texts that are tokenized at a time
 _FILES: dict[str, np.dtype] = {
     "token_ids": np.dtype("<i4"),
@@ -73,7 +74,7 @@ def prepare_tokens(
         pairs: The second text of every pair. Defaults to `None`.
         encode: Tokenizes a list of texts; called from another thread while ids are written.
         settings: All that decides the ids beside the texts, as JSON-able values: the tokenizer's fingerprint,
-            the sequence length.
+            the versions of what runs it, the sequence length.
         cache: Directory of the cache. Defaults to `None`, the ids are kept in memory.
         required: Whether a cache that cannot be written is an error; else it is a warning, and the ids are
             kept in memory. Defaults to `True`.
@@ -98,7 +99,8 @@ def prepare_tokens(
 
 def _key(texts: Iterable[str], pairs: Iterable[str] | None, settings: Mapping[str, Any]) -> str:
     """A hash of everything that the ids come from."""
-    digest = hashlib.sha256(json.dumps({"format": _FORMAT, **settings}, sort_keys=True).encode())
+    everything = {**settings, "code": _code(Path(__file__), Path(token_ids.__file__))}
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode())
     for name, part in (("texts", texts), ("pairs", pairs)):
         digest.update(name.encode())
         for text in part or ():
@@ -106,6 +108,12 @@ def _key(texts: Iterable[str], pairs: Iterable[str] | None, settings: Mapping[st
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
     return digest.hexdigest()
+
+
+@functools.cache
+def _code(*sources: Path) -> str:
+    """A hash of sources, so that ids that an older version made are not taken for today's."""
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def _encoded(
@@ -172,8 +180,8 @@ def _opened(entry: Path) -> TokenIds | None:
         arrays = {name: _mapped(entry / f"{name}.bin", dtype) for name, dtype in _FILES.items()}
         with contextlib.suppress(PermissionError):
             os.utime(entry)  # it was used now
-        token_ids, offsets = arrays["token_ids"], arrays["offsets"]
-        return TokenIds(token_ids, arrays["segment_ids"] if len(arrays["segment_ids"]) else None, offsets)
+        segments = arrays["segment_ids"] if len(arrays["segment_ids"]) else None
+        return TokenIds(arrays["token_ids"], segments, arrays["offsets"])
     return None
 
 

@@ -5,7 +5,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import keras
@@ -323,7 +322,7 @@ def _tokens(
         encode=encode,
         settings={
             "tokenizer": tokenizer.fingerprint,
-            "tokenizers": version("tokenizers"),
+            "versions": tokenizer.versions,
             "pad_id": tokenizer.pad_id,
             "sequence_length": sequence_length,
         },
