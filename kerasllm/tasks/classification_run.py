@@ -29,14 +29,15 @@ from kerasllm.evaluation.report import write_report
 from kerasllm.models.builders import build_classifier, with_dtype_policy
 from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
+from kerasllm.models.packing import set_packing
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
+from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
-from kerasllm.training.trainer import TrainingData
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
@@ -212,7 +213,7 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
     """The classifier to train: backbone, head, dropout and precision as configured."""
     config = encoded.config
-    return build_classifier(
+    model = build_classifier(
         preset,
         num_classes=encoded.data.num_classes,
         pooling=config.model.pooling,
@@ -221,6 +222,8 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
         labels=labels,
         problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
+    set_packing(model, config.training.packing)
+    return model
 
 
 def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
