@@ -252,9 +252,8 @@ class _Session:
             ) from error
         _log.warning("%s Going on in %s from the last good state.", sentence, policy)
         if self.keeper is not None:
-            with contextlib.suppress(
-                CheckpointError
-            ):  # a weight is no number: the one before is the last good
+            # Not where a weight is no number: then the newest checkpoint is the last good state.
+            with contextlib.suppress(CheckpointError):
                 self.keeper.save_if_new()
         if not self.checkpoints.names():
             raise TrainingError(f"{sentence} There is no good state to go on from yet.") from error

@@ -54,8 +54,8 @@ def describe(
     if not losses and epoch == 0:
         before = "no step at all"
     return (
-        f"{what} in epoch {epoch + 1}, step {place + 1}, at learning rate {rate:.2g}, after {before}, with the "
-        f"training rows {_listed(np.concatenate(rows))}."
+        f"{what} in epoch {epoch + 1}, step {place + 1}, at learning rate {rate:.2g}, after {before}, with "
+        f"the training rows {_listed(np.concatenate(rows))}."
     )
 
 
@@ -97,8 +97,8 @@ def diagnose(
     if bad:
         return (
             f"By themselves, {len(bad)} of the {sum(map(len, rows))} training rows of this step give it "
-            f"(rows {_listed(bad)}, counted from 0 after cleaning), with weights that are finite: the cause is "
-            "their data or their weights in the loss, not the learning rate. Look at these rows and at "
+            f"(rows {_listed(bad)}, counted from 0 after cleaning), with weights that are finite: the cause "
+            "is their data or their weights in the loss, not the learning rate. Look at these rows and at "
             "`training.class_weights`."
         )
     if len(losses) > 1 and losses[-1] > _EXPLODED * losses[0]:
@@ -121,6 +121,8 @@ def _bad_rows(step: TrainingStep, batches: Sequence[Any], rows: Sequence[np.ndar
     """Numbers of the rows whose loss alone is not finite."""
     bad = []
     for batch, numbers in zip(batches, rows, strict=True):
+        if len(tf.nest.flatten(batch[0])[0]) != len(numbers):
+            continue  # packed: a row holds several texts
         for place, number in enumerate(numbers):
             one = tf.nest.map_structure(lambda part, at=place: part[at : at + 1], batch)
             if not np.isfinite(float(step.measure(one).total)):
