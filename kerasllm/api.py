@@ -215,9 +215,10 @@ def _train(
     keras.utils.set_random_seed(config.seed)
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
-    config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
     model = steps.build_model(encoded, prepared.label_map.names, loaded)
-    problem = classification_problem(encoded.data, config.training, seed=config.seed)
+    problem = classification_problem(encoded.data, encoded.config.training, seed=config.seed)
+    config = steps.with_learning_rate(encoded.config, model, problem, run, resume=resume)
+    config = steps.record_inputs(run, config, prepared, loaded, resume=resume)
     result = train(model, problem, config.training, run=run, callbacks=callbacks)
     classifier = steps.finished_classifier(result.model, encoded, prepared, loaded)
     classifier.history, classifier.run_directory = result.state.history, run.path

@@ -35,8 +35,10 @@ from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
+from kerasllm.training.automatic_rate import automatic_learning_rate
 from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
+from kerasllm.training.problem import Problem
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 
 _log = logging.getLogger("kerasllm")
@@ -132,6 +134,17 @@ def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.
     num_classes = len(label_map.names)
     counts = targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=num_classes)
     return (counts.sum() / (num_classes * np.maximum(counts, 1))).astype(np.float32)
+
+
+def with_learning_rate(
+    config: RunConfig, model: keras.Model, problem: Problem, run: RunDirectory, *, resume: bool
+) -> RunConfig:
+    """The config with a number for its learning rate: searched where it is `auto`, once in a run."""
+    if config.training.learning_rate != "auto":
+        return config
+    if resume:
+        return resolve(config, learning_rate=run.config().training.learning_rate)
+    return resolve(config, learning_rate=automatic_learning_rate(model, problem, config.training))
 
 
 def record_inputs(
