@@ -24,7 +24,7 @@ from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
 from kerasllm.data.token_cache import prepare_tokens, token_cache
 from kerasllm.data.token_ids import EncodedTexts, TokenIds
-from kerasllm.errors import ConfigError, DataError, RunDirectoryError
+from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
 from kerasllm.models.builders import build_classifier, with_dtype_policy
 from kerasllm.models.heads import Classifier
@@ -39,18 +39,11 @@ from kerasllm.training.automatic_rate import automatic_learning_rate
 from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.problem import Problem
-from kerasllm.training.run_directory import RunDirectory, read_run_manifest
+from kerasllm.training.resuming import check_resumed
+from kerasllm.training.run_directory import RunDirectory
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
-# What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = (
-    "data.cache",
-    "training.epochs",
-    "training.checkpoint_every",
-    "training.patience",
-    "training.patience_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -137,13 +130,15 @@ def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.
 
 
 def with_learning_rate(
-    config: RunConfig, model: keras.Model, problem: Problem, run: RunDirectory, *, resume: bool
+    config: RunConfig, model: keras.Model, problem: Problem, run: RunDirectory
 ) -> RunConfig:
     """The config with a number for its learning rate: searched where it is `auto`, once in a run."""
     if config.training.learning_rate != "auto":
         return config
-    if resume:
-        return resolve(config, learning_rate=run.config().training.learning_rate)
+    if run.goes_on:
+        known = load_config(run.path / "config.yaml").training.learning_rate
+        if known != "auto":  # else it was stopped before one was found
+            return resolve(config, learning_rate=known)
     return resolve(config, learning_rate=automatic_learning_rate(model, problem, config.training))
 
 
@@ -157,7 +152,7 @@ def record_inputs(
         config: Fully resolved.
         prepared: Clean records.
         preset: The checkpoint.
-        resume: Whether the run goes on, so that config and data must be what they were.
+        resume: Whether the user asked to go on; else a new run is made beside one that used something else.
 
     Returns:
         The config as written, with the real `output_dir`.
@@ -167,10 +162,16 @@ def record_inputs(
         DataError: If the data differs.
         RunDirectoryError: If the run has finished.
     """
-    config = config.model_copy(update={"output_dir": str(run.path)})
     data = data_fingerprint(prepared)
-    if resume:
-        _refuse_changes(run, config, data)
+    if run.goes_on:
+        try:
+            check_resumed(run.path, config, data)
+        except KerasLLMError as error:
+            if resume:
+                raise
+            run.start_anew(dump_config(config))
+            _log.warning("%s This is a new run, in `%s`.", error, run.path)
+    config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
         {
@@ -188,39 +189,6 @@ def _device() -> str:
     for device in tf.config.list_physical_devices("GPU"):
         return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
     return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
-
-
-def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) -> None:
-    before = load_config(run.path / "config.yaml", []).model_dump()
-    now = config.model_dump()
-    changed = [
-        f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
-        for section in ("data", "model", "training")
-        for key, value in now[section].items()
-        if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
-    ] + [
-        f"{key}: {before[key]!r} then, {now[key]!r} now"
-        for key in ("preset", "seed")
-        if before[key] != now[key]
-    ]
-    if changed:
-        raise ConfigError(
-            f"`{run.path}` was begun with other settings: {'; '.join(changed)}. Resume with the same, "
-            "or start a new run."
-        )
-    known = read_run_manifest(run.path).get("data_sha256")
-    if known is not None and known != data:
-        differing = sorted(name for name in {*known, *data} if known.get(name) != data.get(name))
-        raise DataError(
-            f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
-            "the same files, or start a new run."
-        )
-    longer = config.training.epochs > before["training"]["epochs"]
-    if read_run_manifest(run.path).get("state") == "finished" and not longer:
-        raise RunDirectoryError(
-            f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
-            f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."
-        )
 
 
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
