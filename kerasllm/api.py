@@ -1,5 +1,6 @@
 """The two verbs: `finetune` makes a task model from a preset and data, `load` brings one back."""
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -184,15 +185,62 @@ def _run(
     """Everything a run does, in order; each step is one function of the layers below."""
     from kerasllm.data.prepare import prepare
 
+    split_seed = config.seed if config.data.split_seed is None else config.data.split_seed
     if dry_run:
-        prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
+        prepared = prepare(config.data, task=config.task, seed=split_seed, **sources)
         return _plan(config, prepared, preset)
+    if config.seeds is not None:
+        return _run_seeds(
+            config, split_seed, preset=preset, sources=sources, callbacks=callbacks, resume=resume
+        )
 
     from kerasllm.training.run_directory import recorded
 
     with recorded(_open_run_directory(config, resume=resume)) as run:
-        prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
+        prepared = prepare(config.data, task=config.task, seed=split_seed, **sources)
         return _train(config, prepared, preset, run=run, callbacks=callbacks, resume=resume)
+
+
+def _run_seeds(
+    config: "RunConfig", split_seed: int, *, preset: Any, resume: bool, **options: Any
+) -> "TextClassifier":
+    """Runs a config once for each of its seeds, and keeps the best; runs that have finished are kept."""
+    from kerasllm.config.defaults import default_output_dir
+    from kerasllm.evaluation.seeds import SeedFigures
+    from kerasllm.resources.atomic import atomic_write
+    from kerasllm.training.callbacks import is_better_low
+    from kerasllm.training.resuming import is_finished
+
+    preset = _loaded(preset)
+    folder = Path(os.path.abspath(config.output_dir or default_output_dir(config)))
+    metrics, values = {}, {}
+    for seed in config.seeds or ():
+        path = folder / f"seed-{seed}"
+        single = _with_seed(config, seed, split_seed, path)
+        if not is_finished(path, single):
+            _log.info("Seed %d of %s.", seed, config.seeds)
+            _run(single, preset=preset, resume=resume and path.is_dir(), **options)
+        metrics[seed] = json.loads((path / "metrics.json").read_text())
+        values[seed] = metrics[seed].get("best_value")
+    known = {seed: value for seed, value in values.items() if value is not None}
+    choose = min if is_better_low(config.training.monitor or "") else max
+    best = choose(known, key=lambda seed: known[seed]) if known else next(iter(values))
+    classifier = load(folder / f"seed-{best}")
+    classifier.run_directory = folder / f"seed-{best}"
+    classifier.seeds = SeedFigures.of(metrics, best_seed=best)
+    atomic_write(folder / "seeds.json", json.dumps(classifier.seeds.to_dict(), indent=1) + "\n")
+    export = config.export
+    if export.path is not None:
+        classifier.exported = classifier.export(export.path, version=export.version, dtype=export.dtype)
+    return classifier
+
+
+def _with_seed(config: "RunConfig", seed: int, split_seed: int, path: Path) -> "RunConfig":
+    values = config.model_dump()
+    values.update(seed=seed, seeds=None, output_dir=str(path))
+    values["data"]["split_seed"] = split_seed
+    values["export"]["path"] = None
+    return type(config).model_validate(values)
 
 
 def _plan(config: "RunConfig", prepared: Any, preset: Any) -> "Plan":
@@ -230,8 +278,9 @@ def _train(
     classifier.save(run.model)
     if result.stopped is not None:
         raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
-    steps.evaluate_run(classifier, prepared, config, run)
-    steps.report_run(classifier, prepared, config, run)
+    steps.evaluate_run(classifier, prepared, config, run, state=result.state)
+    facts = steps.training_facts(result, problem, config)
+    steps.report_run(classifier, prepared, config, run, training=facts)
     if config.export.path is not None:
         classifier.exported = classifier.export(
             config.export.path,

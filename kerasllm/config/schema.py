@@ -77,6 +77,9 @@ class DataConfig(Section):
         default=None,
         description="Share of the training rows held out for the final figures, or files; none for none.",
     )
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None, description="Seed of the splits and of `max_rows`; `seed` when left out."
+    )
     columns: dict[Role, Text] | None = Field(
         default=None,
         description="Which column is `text`, `text_pair` and `label`; found by their names when left out.",
@@ -335,6 +338,11 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
     )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Seeds of several runs with the same splits, in directories of their own below "
+        "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
+    )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
     training: TrainingConfig = Field(default_factory=TrainingConfig, description=TrainingConfig.__doc__)
@@ -362,6 +370,12 @@ class RunConfig(Section):
                 "(`data.sequence_length`) and are never split; set `training.packing_length` to "
                 f"{longest} or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "RunConfig":
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +36,13 @@ from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.automatic_rate import automatic_learning_rate
+from kerasllm.training.checkpoints import RunState
 from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.problem import Problem
 from kerasllm.training.resuming import check_resumed
 from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.trainer import TrainingResult
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
@@ -240,7 +242,12 @@ def finished_classifier(
 
 
 def evaluate_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    state: RunState,
 ) -> None:
     """Measures the classifier on the test rows, else the validation rows, and writes the figures."""
     split = "test" if prepared.test is not None else "validation"
@@ -256,11 +263,22 @@ def evaluate_run(
         batch_size=config.evaluation.batch_size,
         seed=config.seed,
     )
-    run.write_json("metrics.json", {"split": split, **classifier.evaluation.to_dict()})
+    selection = {
+        "monitor": config.training.monitor,
+        "best_value": state.best_value,
+        "best_step": state.best_step,
+        "best_epoch": state.best_epoch,
+    }
+    run.write_json("metrics.json", {"split": split, **selection, **classifier.evaluation.to_dict()})
 
 
 def report_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    training: Mapping[str, str],
 ) -> None:
     """Writes `report.html`."""
     if not config.evaluation.report or classifier.evaluation is None:
@@ -278,7 +296,22 @@ def report_run(
             special_ids=tokenizer.special_ids,
         ).to_dict(),
         config=config.model_dump(mode="json"),
+        training=training,
     )
+
+
+def training_facts(result: TrainingResult, problem: Problem, config: RunConfig) -> dict[str, str]:
+    """What the report says about the training: which state was kept, and what the batches wasted."""
+    state = result.state
+    value = "" if state.best_value is None else f": {config.training.monitor} {state.best_value:.4g}"
+    facts = {
+        "Kept state": f"step {state.best_step:,} of {state.step:,}, in epoch {state.best_epoch}{value}",
+        "Padding": f"{problem.train.padding_share:.1%} of the places in the training batches",
+        "Precision": state.dtype_policy,
+    }
+    if state.dtype_policy != config.training.dtype_policy:
+        facts["Precision"] += f", after numbers that were none in {config.training.dtype_policy}"
+    return facts
 
 
 def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
