@@ -132,7 +132,7 @@ def test_a_row_that_gives_no_number_is_named_at_the_first_step(model, tmp_path):
 
 
 def test_a_rate_that_is_too_high_is_named(model, tmp_path):
-    with pytest.raises(TrainingError, match=r"The learning rate 1e\+3\d is the cause; lower"):
+    with pytest.raises(TrainingError, match=r"the learning rate 9.9e\+37 is the cause. Lower"):
         run(model, tmp_path / "run", learning_rate=1.0e38, warmup=0, gradient_clip=None, epochs=20)
 
 
@@ -141,11 +141,11 @@ class Poison(keras.callbacks.Callback):
 
     def __init__(self, step):
         super().__init__()
-        self.step, self.done = step, False
+        self.step, self.done = step, {1}  # a set is no counter, and so is not set back by going on
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.model.optimizer.iterations == self.step and not self.done:
-            self.done = True
+        if self.model.optimizer.iterations == self.step and self.done:
+            self.done.clear()
             weight = self.model.trainable_variables[0]
             weight.assign(np.full(weight.shape, np.nan, np.float32))
 
