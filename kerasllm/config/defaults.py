@@ -9,7 +9,7 @@ The rules:
 - `model.dropout`, `model.pooling`: the checkpoint's own.
 - `training.dtype_policy`: what the device computes natively.
 
-`None` stays where it means "none": validation, test, max_rows, gradient_clip, class_weights, patience,
+`None` stays where it means "none": validation, test, max_rows, lora, gradient_clip, class_weights, patience,
 patience_steps, evaluate_every, checkpoint_every, export.path; and in `export.version`, which is only
 known when the export is published.
 """

@@ -32,9 +32,10 @@ def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
         return model
     from kerasllm.models.adapters import adapted_layers, merge_lora
     from kerasllm.models.heads import ModelWithHead
+    from kerasllm.models.quantization import quantized_layers
 
     if isinstance(model, ModelWithHead):
-        if adapted_layers(model):
+        if adapted_layers(model) or quantized_layers(model):
             model = merge_lora(model)
         backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype})
         config = {name: value for name, value in model.get_config().items() if name != "trainable"}
