@@ -152,8 +152,10 @@ def _take_in(layer: Dense) -> None:
 
 
 def copy_adapters(source: keras.Model, target: keras.Model) -> None:
-    """Gives a model the adapters of another with the same backbone."""
+    """Gives a model the adapters of another with the same backbone, which is then frozen as there."""
     layers = dense_layers(target)
+    if not getattr(source, "backbone", source).trainable:
+        freeze(target)
     for path, layer in adapted_layers(source).items():
         attach(layers[path], layer.adapter.settings)
         for weight, values in zip(layers[path].adapter.weights, layer.adapter.weights, strict=True):

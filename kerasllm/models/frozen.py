@@ -14,13 +14,19 @@ __all__ = ["base_fingerprint", "fingerprint", "frozen_weights"]
 def frozen_weights(model: keras.Model) -> list[Any]:
     """The weights that training leaves as they are because adapters are trained instead.
 
+    Args:
+        model: A model with a head, or any other.
+
     Returns:
-        Keras variables, in the model's order; none where the model has no adapters. What somebody has made
-        trainable again is not among them.
+        Keras variables of the backbone, and of a language model's head, in the model's order; none where the
+        model has no adapters. What somebody has made trainable again is not among them.
     """
     if not adapted_layers(model):
         return []
-    return [weight for weight in base_weights(model) if not weight.trainable]
+    own = {id(weight) for weight in getattr(model, "backbone", model).weights}
+    if "language" in getattr(model, "kind", ""):
+        own |= {id(weight) for weight in model.head.weights}
+    return [weight for weight in base_weights(model) if id(weight) in own and not weight.trainable]
 
 
 def fingerprint(weights: list[Any]) -> str:

@@ -23,12 +23,14 @@ from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
 from kerasllm.errors import ConfigError, DataError, RunDirectoryError
 from kerasllm.evaluation.report import write_report
-from kerasllm.models.builders import build_classifier, with_dtype_policy
+from kerasllm.models.adapters import merge_lora
+from kerasllm.models.builders import build_classifier
 from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
+from kerasllm.tasks.adaptation import adapt
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.plan import Plan, make_plan
@@ -173,7 +175,8 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
         f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
         for section in ("data", "model", "training")
         for key, value in now[section].items()
-        if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
+        if f"{section}.{key}" not in _MAY_CHANGE
+        and before[section][key] not in ((value,) if key == "lora" else (value, None, "auto"))
     ] + [
         f"{key}: {before[key]!r} then, {now[key]!r} now"
         for key in ("preset", "seed")
@@ -200,9 +203,9 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
 
 
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
-    """The classifier to train: backbone, head, dropout and precision as configured."""
+    """The classifier to train: backbone, head, dropout, precision and adapters as configured."""
     config = encoded.config
-    return build_classifier(
+    model = build_classifier(
         preset,
         num_classes=encoded.data.num_classes,
         pooling=config.model.pooling,
@@ -211,6 +214,8 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
         labels=labels,
         problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
+    adapt(model, config.model.lora, preset)
+    return model
 
 
 def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
@@ -231,10 +236,10 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
 def finished_classifier(
     model: Classifier, encoded: EncodedRun, prepared: PreparedData, preset: Preset
 ) -> TextClassifier:
-    """The trained weights as a float32 task model: what predicts is what will be served."""
+    """The trained weights as a float32 task model, adapters merged: what predicts is what will be served."""
     labels = encoded.config.data.labels
     return TextClassifier(
-        with_dtype_policy(model, "float32"),
+        merge_lora(model),
         encoded.tokenizer,
         label_map=prepared.label_map,
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,

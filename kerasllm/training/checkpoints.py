@@ -2,7 +2,8 @@
 
 ```
 checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` when it ended an epoch
-  model.safetensors      every variable of the model, random generators included
+  model.safetensors      every variable of the model that training changes, random generators included
+  frozen.json            the hash of the others, where adapters are trained over frozen weights
   optimizer.safetensors  every variable of the optimizer, loss scale included
   metrics.safetensors    the running sums of the epoch's metrics
   state.json             step, history, best step so far, state of the callbacks
@@ -29,6 +30,7 @@ import safetensors.numpy
 from kerasllm.errors import CheckpointError, ResourceError
 from kerasllm.resources.atomic import atomic_directory, remove_leftovers
 from kerasllm.resources.manifest import verify_manifest, write_manifest
+from kerasllm.training.frozen_base import changing_variables, check_frozen, write_frozen
 
 _KEPT = 2
 _END = "-end"
@@ -96,7 +98,8 @@ class Checkpoints:
         if path.exists():
             self._remove(path)
         with atomic_directory(path) as folder:
-            _write(folder / "model.safetensors", model.variables)
+            _write(folder / "model.safetensors", changing_variables(model))
+            write_frozen(folder, model)
             _write(folder / "optimizer.safetensors", model.optimizer.variables)
             _write(folder / "metrics.safetensors", _metric_variables(model), finite=False)
             (folder / "state.json").write_text(json.dumps(asdict(state), indent=1))
@@ -125,7 +128,8 @@ class Checkpoints:
             except CheckpointError as error:
                 _log.warning("Checkpoint %s is damaged (%s); trying the one before it.", name, error)
                 continue
-            _read(path / "model.safetensors", model.variables)
+            check_frozen(path, model)
+            _read(path / "model.safetensors", changing_variables(model))
             _read(path / "optimizer.safetensors", model.optimizer.variables)
             state = RunState(**json.loads((path / "state.json").read_text()))
             if not name.endswith(_END):
@@ -146,7 +150,8 @@ class Checkpoints:
         """
         path = self.directory / name
         verify_manifest(path, error=CheckpointError)
-        _read(path / "model.safetensors", model.variables)
+        check_frozen(path, model)
+        _read(path / "model.safetensors", changing_variables(model))
 
     def _rotate(self, state: RunState) -> None:
         for name in self.names()[:-_KEPT]:

@@ -1,4 +1,4 @@
-"""A backbone in 8 bits: how far off it is, that only adapters learn, what it costs, and that it comes back."""
+"""A backbone in 8 bits: how far off it is, that only adapters learn, and that it comes back."""
 
 import gc
 
@@ -176,11 +176,11 @@ def test_what_cannot_be_is_refused(tiny_path):
     model = made(tiny_path)
     with pytest.raises(AdapterError, match="The backbone is in 8 bits already"):
         quantize_backbone(model)
-    with pytest.raises(AdapterError, match="is in 8 bits, which cannot be trained. Put adapters on it"):
+    with pytest.raises(AdapterError, match=r"is in 8 bits, which cannot be trained\. Put adapters on it"):
         check_trainable(model)
     model.backbone.trainable = True
     assert not any(weight.trainable for weight in model.weights if "int8" in weight.path)
-    with pytest.raises(AdapterError, match="is in 8 bits, which cannot be trained. Put adapters on it"):
+    with pytest.raises(AdapterError, match=r"is in 8 bits, which cannot be trained\. Put adapters on it"):
         check_trainable(model)
     add_lora(model, LoRASettings(4))
     check_trainable(model)
