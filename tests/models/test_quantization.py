@@ -64,7 +64,7 @@ def test_gradients_are_those_of_the_matrix_that_8_bits_stand_for(dtype):
 
 
 def test_logits_move_little(tmp_path):
-    path = tiny_bert(tmp_path / "wide", hidden_size=32, labels=["bad", "good"])
+    path = tiny_bert(tmp_path / "wide", hidden_dim=32, labels=["bad", "good"])
     exact, rounded = load_classifier(path), load_classifier(path)
     ids = np.random.default_rng(0).integers(5, 60, (8, 12)).astype(np.int32)
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids)}

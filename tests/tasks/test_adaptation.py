@@ -98,7 +98,9 @@ def built(path, **model):
 def test_the_share_that_is_trained_is_said(preset, caplog):
     with caplog.at_level(logging.INFO, logger="kerasllm"):
         built(preset, lora={"rank": 2, "quantize_base": "int8"})
-    assert any("LoRA of rank 2 on 4 layers, on a backbone in 8 bits: " in message for message in caplog.messages)
+    assert any(
+        "LoRA of rank 2 on 4 layers, on a backbone in 8 bits: " in message for message in caplog.messages
+    )
 
 
 def test_what_does_not_fit_is_refused_before_training(preset, tmp_path):
