@@ -10,7 +10,7 @@ from kerasllm.errors import AdapterError
 from kerasllm.models.lora import LoRA, LoRASettings
 from kerasllm.models.quantization import quantized_layers, replace_by_kernel
 from kerasllm.models.transformer.dense import Dense
-from kerasllm.models.transformer.paths import dense_layers, in_scope_of, unlocked
+from kerasllm.models.transformer.paths import dense_layers, in_scope_of, taken_out, unlocked
 
 if TYPE_CHECKING:
     from kerasllm.models.heads import ModelWithHead
@@ -147,8 +147,8 @@ def _take_in(layer: Dense) -> None:
         replace_by_kernel(layer, values)
     else:
         layer.kernel.assign(values)
-    with unlocked(layer):
-        layer.adapter = None
+    if layer.adapter is not None:
+        taken_out(layer, "adapter")
 
 
 def copy_adapters(source: keras.Model, target: keras.Model) -> None:

@@ -145,6 +145,7 @@ def test_new_adapters_change_nothing_and_merging_is_exact(case, dora, reference,
     fill(model)
     merged = merge_lora(model)
     assert not adapted_layers(merged)
+    assert not any("/lora/" in weight.path for weight in merged.weights)
     assert_close(ours(merged), ours(model))
     save_weights(model, tmp_path)
     assert_close(Preset.load(tmp_path).logits(IDS, np.ones_like(IDS), **_decoder(model)), ours(model))

@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused_before_training(preset, tmp_path):
     with pytest.raises(AdapterError, match="The rank is 400, but the matrix of"):
         built(preset, lora={"rank": 400})
     path = tiny_bert(tmp_path / "bare", pooler=False)
-    with pytest.raises(ConfigError, match="with `model.lora` a new one would not be trained"):
+    with pytest.raises(ConfigError, match=r"with `model\.lora` a new one would not be trained"):
         built(path, pooling="cls", lora={})
 
 

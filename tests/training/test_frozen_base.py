@@ -143,24 +143,18 @@ def test_another_base_is_refused(path, tmp_path):
     before = [np.array(variable) for variable in other.variables]
     with pytest.raises(CheckpointError, match=r"The frozen weights are not those that .* was written over"):
         checkpoints.restore_newest(other)
-    with pytest.raises(
-        CheckpointError, match=r"Resume with the pretrained checkpoint that the run began with"
-    ):
+    with pytest.raises(CheckpointError, match="Resume with the pretrained checkpoint that"):
         checkpoints.restore_weights(made(path, rounded=True), "step-00000001")
     for old, new in zip(before, other.variables, strict=True):
         np.testing.assert_array_equal(old, np.array(new))
-    with pytest.raises(
-        CheckpointError, match="trains adapters on a frozen backbone, but this one trains all"
-    ):
+    with pytest.raises(CheckpointError, match="trains adapters on a frozen backbone, but this one"):
         checkpoints.restore_newest(made(path, adapters=False))
 
 
 def test_a_checkpoint_of_all_weights_is_refused_by_adapters(path, tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(train(made(path, adapters=False), 1), RunState(step=1))
-    with pytest.raises(
-        CheckpointError, match=r"trains all weights, but this one trains adapters .*`model\.lora`"
-    ):
+    with pytest.raises(CheckpointError, match=r"trains all weights, but this one trains adapters .*`model\."):
         checkpoints.restore_newest(made(path))
 
 
