@@ -9,24 +9,28 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
-from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.data.prepare import PreparedData
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
+from kerasllm.data.token_cache import prepare_tokens, token_cache
+from kerasllm.data.token_ids import EncodedTexts, TokenIds
 from kerasllm.errors import ConfigError, DataError, RunDirectoryError
 from kerasllm.evaluation.report import write_report
 from kerasllm.models.adapters import merge_lora
 from kerasllm.models.builders import build_classifier
 from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
+from kerasllm.models.packing import set_packing
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
@@ -40,7 +44,13 @@ from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
 # What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
+_MAY_CHANGE = (
+    "data.cache",
+    "training.epochs",
+    "training.checkpoint_every",
+    "training.patience",
+    "training.patience_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -72,32 +82,35 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
     if config.data.split_special_tokens:
         tokenizer = tokenizer.with_settings(split_special_tokens=True)
     tokenizer.check_graph()  # what is trained on must be what the server will see
-    encoded = _encode(tokenizer, prepared.train, None)
-    lengths = np.fromiter(map(len, encoded[0]), dtype=np.int64)
+    train = _tokens(tokenizer, prepared.train, None, config.data.cache)
     config = resolve(
         config,
-        token_lengths=lengths.tolist(),
+        token_lengths=train.lengths.tolist(),
         max_sequence_length=preset.max_sequence_length,
         labels=label_map.names,
         pooling=preset.default_pooling,
         dtype_policy=resolve_dtype_policy(config.training.dtype_policy),
+        num_widths=8 if tf.config.list_physical_devices("GPU") else MOST_WIDTHS,
     )
     sequence_length = config.data.sequence_length or preset.max_sequence_length
     facts = token_facts(
-        prepared.train, encoded[0], sequence_length=sequence_length, special_ids=tokenizer.special_ids
+        prepared.train,
+        (train.ids(text).tolist() for text in range(train.num_texts)),
+        sequence_length=sequence_length,
+        special_ids=tokenizer.special_ids,
     )
     for warning in token_warnings("train", facts):
         _log.warning(warning)
-    if lengths.max() > sequence_length:
-        encoded = _encode(tokenizer, prepared.train, sequence_length)
+    if train.lengths.max() > sequence_length:
+        train = _tokens(tokenizer, prepared.train, sequence_length, config.data.cache)
     targets = label_map.encode(prepared.train)
     weights = class_weights(config.training.class_weights, targets, label_map)
     validation = None
     if prepared.validation is not None:
-        ids = _encode(tokenizer, prepared.validation, sequence_length)
-        validation = EncodedTexts.from_lists(*ids, label_map.encode(prepared.validation))
+        found = _tokens(tokenizer, prepared.validation, sequence_length, config.data.cache)
+        validation = EncodedTexts.from_token_ids(found, label_map.encode(prepared.validation))
     data = TrainingData(
-        train=EncodedTexts.from_lists(*encoded, targets, class_weights=weights),
+        train=EncodedTexts.from_token_ids(train, targets, class_weights=weights),
         validation=validation,
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
@@ -161,8 +174,6 @@ def record_inputs(
 
 
 def _device() -> str:
-    import tensorflow as tf
-
     for device in tf.config.list_physical_devices("GPU"):
         return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
     return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
@@ -215,6 +226,7 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
         problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
     adapt(model, config.model.lora, preset)
+    set_packing(model, config.training.packing)
     return model
 
 
@@ -303,7 +315,24 @@ def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
     return {name: records.fingerprint for name, records in prepared.by_split.items()}
 
 
-def _encode(
-    tokenizer: Tokenizer, records: Records, sequence_length: int | None
-) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
-    return tokenizer.encode_for_model(records.texts, records.text_pairs, sequence_length=sequence_length)
+def _tokens(
+    tokenizer: Tokenizer, records: Records, sequence_length: int | None, cache: str | None
+) -> TokenIds:
+    """Token ids of the texts, from the cache where they are there."""
+
+    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+        return tokenizer.encode_for_model(texts, pairs, sequence_length=sequence_length)
+
+    return prepare_tokens(
+        records.texts,
+        records.text_pairs,
+        encode=encode,
+        settings={
+            "tokenizer": tokenizer.fingerprint,
+            "versions": tokenizer.versions,
+            "pad_id": tokenizer.pad_id,
+            "sequence_length": sequence_length,
+        },
+        cache=token_cache(cache),
+        required=cache != "auto",
+    )
