@@ -1,13 +1,13 @@
 """LoRA against full fine-tuning on a language model: time of a step and peak memory.
 
 The model has GPT-2's shape (12 layers of 768, 50,257 tokens, 124 million weights, random ones), the batch 4
-texts of 512 tokens, the loss is the cross-entropy of the next token in chunks, the step is the trainer's, with
-AdamW and clipping. Adapters are of rank 8 on query and value, as by default; `dora` learns the lengths of
-columns, too, and `qlora` has the adapters on a backbone in 8 bits.
+texts of 512 tokens, the loss is the cross-entropy of the next token in chunks, the step is the trainer's,
+with AdamW and clipping. Adapters are of rank 8 on query and value, as by default; `dora` learns the lengths
+of columns, too, and `qlora` has the adapters on a backbone in 8 bits.
 
-Each contestant is a process of its own. The parent asks one after the other for a step; times are medians over
-the rounds. Memory is the peak of the resident set during steps, above what the process held before the model
-was built: weights, gradients, optimizer and activations.
+Each contestant is a process of its own. The parent asks one after the other for a step; times are medians
+over the rounds. Memory is the peak of the resident set during steps, above what the process held before the
+model was built: weights, gradients, optimizer and activations.
 
     python benchmarks/lora.py [--rounds 9] [--threads 2] [--dtype float32]
 """
@@ -158,10 +158,11 @@ def main():
         for name in times
     ]
     header = ["", "step", "peak memory", "step / full", "memory / full"]
+    size = f"{arguments.batch} x {arguments.length} tokens, {arguments.layers} layers of {arguments.dim}"
     text = (
-        f"A step of {arguments.batch} x {arguments.length} tokens, {arguments.layers} layers of {arguments.dim} "
-        f"over {VOCABULARY:,} tokens, {arguments.dtype}, adapters of rank {RANK} on query and value, "
-        f"{arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds.\n\n{table(header, rows)}"
+        f"A step of {size} over {VOCABULARY:,} tokens, {arguments.dtype}, adapters of rank {RANK} on query and "
+        f"value, {arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds.\n\n"
+        f"{table(header, rows)}"
     )
     if arguments.no_report:
         print(text)
