@@ -160,8 +160,8 @@ def main():
     header = ["", "step", "peak memory", "step / full", "memory / full"]
     size = f"{arguments.batch} x {arguments.length} tokens, {arguments.layers} layers of {arguments.dim}"
     text = (
-        f"A step of {size} over {VOCABULARY:,} tokens, {arguments.dtype}, adapters of rank {RANK} on query and "
-        f"value, {arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds.\n\n"
+        f"A step of {size} over {VOCABULARY:,} tokens, {arguments.dtype}, adapters of rank {RANK} on query "
+        f"and value, {arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds.\n\n"
         f"{table(header, rows)}"
     )
     if arguments.no_report:

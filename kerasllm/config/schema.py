@@ -392,6 +392,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _adapters_leave_the_backbone_frozen(self) -> "RunConfig":
+        if self.model.lora is not None and self.training.unfreeze is not None:
+            raise ValueError(
+                "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
+                "one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _monitor_exists(self) -> "RunConfig":
         monitor, known = self.training.monitor, MONITORS[self.task]
         if monitor is not None and monitor not in known:

@@ -8,9 +8,9 @@ import numpy as np
 
 from kerasllm.errors import AdapterError
 from kerasllm.models.lora import LoRA, LoRASettings
-from kerasllm.models.quantization import quantized_layers, replace_by_kernel
+from kerasllm.models.quantization import quantized_layers
 from kerasllm.models.transformer.dense import Dense
-from kerasllm.models.transformer.paths import dense_layers, in_scope_of, taken_out, unlocked
+from kerasllm.models.transformer.paths import dense_layers, in_scope_of, unlocked
 
 if TYPE_CHECKING:
     from kerasllm.models.heads import ModelWithHead
@@ -116,16 +116,22 @@ def merge_lora(model: "ModelWithHead") -> "ModelWithHead":
     Raises:
         AdapterError: If the logits before and after differ by more than 1e-4, relative to the largest.
     """
-    from kerasllm.models.builders import with_dtype_policy
+    from kerasllm.models.builders import like, with_dtype_policy
 
-    plain = with_dtype_policy(model, "float32")
-    adapted, rounded = adapted_layers(plain), quantized_layers(plain)
-    if not adapted and not rounded:
+    exact = model
+    if model.backbone.compute_dtype != "float32":
+        exact = with_dtype_policy(model, "float32")
+    plain, values = like(model, "float32"), values_by_path(model)
+    changed = {**adapted_layers(model), **quantized_layers(model)}
+    merged = {f"{path}/kernel": layer for path, layer in changed.items()}
+    for weight in plain.weights:
+        layer = merged.get(weight.path)
+        weight.assign(values[weight.path] if layer is None else _merged(layer))
+    plain.backbone.trainable = plain.head.trainable = True
+    if not merged:
         return plain
     inputs = _proof_inputs(plain)
-    before = np.asarray(plain(inputs, training=False))
-    for layer in {**adapted, **rounded}.values():
-        _take_in(layer)
+    before = np.asarray(exact(inputs, training=False))
     after = np.asarray(plain(inputs, training=False))
     difference = float(np.max(np.abs(after - before)) / max(1.0, float(np.max(np.abs(before)))))
     if not difference <= TOLERANCE:
@@ -134,21 +140,12 @@ def merge_lora(model: "ModelWithHead") -> "ModelWithHead":
             "merged model was thrown away. The adapters hold values that float32 cannot add to the matrices: "
             "were they trained until they diverged?"
         )
-    plain.backbone.trainable = plain.head.trainable = True
     return plain
 
 
-def _take_in(layer: Dense) -> None:
-    """Leaves a dense layer with one float32 matrix that does it all."""
-    values = layer.matrix()
-    if layer.adapter is not None:
-        values = layer.adapter.merged(values)
-    if layer.int8 is not None:
-        replace_by_kernel(layer, values)
-    else:
-        layer.kernel.assign(values)
-    if layer.adapter is not None:
-        taken_out(layer, "adapter")
+def _merged(layer: Dense) -> Any:
+    """The one float32 matrix that does what a dense layer and its adapter do."""
+    return layer.matrix() if layer.adapter is None else layer.adapter.merged(layer.matrix())
 
 
 def copy_adapters(source: keras.Model, target: keras.Model) -> None:

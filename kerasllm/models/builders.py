@@ -187,14 +187,19 @@ def with_dtype_policy(model: "Model", dtype_policy: str) -> "Model":
     from kerasllm.models.adapters import copy_adapters, values_by_path
     from kerasllm.models.quantization import copy_quantization
 
-    backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
-    copy = type(model)(**{**_head_config(model), "backbone": backbone})
+    copy = like(model, dtype_policy)
     copy_quantization(model, copy)
     values = values_by_path(model)
     for weight in copy.weights:
         weight.assign(values[weight.path])
     copy_adapters(model, copy)
     return copy
+
+
+def like(model: "Model", dtype_policy: str) -> "Model":
+    """A model of the same architecture in a dtype policy, with new weights and no adapters."""
+    backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
+    return type(model)(**{**_head_config(model), "backbone": backbone})
 
 
 def save_weights(model: "ModelWithHead", directory: str | Path) -> None:

@@ -1,14 +1,12 @@
 """A frozen backbone whose matrices are in 8 bits, for adapters to be trained on it (QLoRA)."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
 from kerasllm.errors import AdapterError
 from kerasllm.models.transformer.dense import Dense
 from kerasllm.models.transformer.int8 import Int8Matrix
-from kerasllm.models.transformer.paths import dense_layers, in_scope_of, taken_out, unlocked
+from kerasllm.models.transformer.paths import dense_layers, in_scope_of, unlocked
 
 __all__ = ["check_trainable", "quantize_backbone", "quantized_layers"]
 
@@ -96,12 +94,3 @@ def replace_by_int8(layer: Dense) -> None:
         layer._untrack_variable(layer._kernel)  # as Keras' own `quantize` does
         layer._kernel = None
         layer.int8 = matrix
-
-
-def replace_by_kernel(layer: Dense, values: Any) -> None:
-    """Gives a dense layer a matrix in floating point instead of the one in 8 bits."""
-    taken_out(layer, "int8")
-    with unlocked(layer), in_scope_of(layer):
-        layer._kernel = layer.add_weight(
-            name="kernel", shape=values.shape, initializer=lambda shape, dtype=None: values
-        )

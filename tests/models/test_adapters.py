@@ -11,6 +11,7 @@ from kerasllm.models.adapters import LoRASettings, adapted_layers, add_lora, mer
 from kerasllm.models.builders import build_classifier, build_with_head, load_classifier, save_weights
 from kerasllm.models.peft_format import load_adapter, save_adapter
 from kerasllm.models.presets import Preset
+from kerasllm.testing import tiny_bert
 
 SMALL = {
     "vocab_size": 83,
@@ -225,6 +226,28 @@ def test_a_language_models_head_is_frozen(reference):
     assert all(weight.trainable for weight in merge_lora(model).weights)
 
 
+def test_adapters_under_a_mean_pooled_classifier_are_those_of_the_backbone_to_peft(reference, tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is the reference")
+    import torch
+    import transformers
+
+    path, _ = reference("bert")
+    model = build_classifier(Preset.load(path), num_classes=2, pooling="mean")
+    add_lora(model, LoRASettings(4, dora=True))
+    fill(model)
+    save_adapter(model, tmp_path / "adapter", base_model=str(path))
+    theirs = peft.PeftModel.from_pretrained(
+        transformers.BertModel.from_pretrained(path), tmp_path / "adapter"
+    )
+    with torch.no_grad():
+        expected = theirs.eval()(input_ids=torch.tensor(IDS)).last_hidden_state.numpy()
+    inputs = {name: np.full_like(IDS, "mask" in name) for name in model.input} | {"token_ids": IDS}
+    assert_close(np.asarray(model.backbone(inputs)["sequence_output"]), expected)
+    again = build_classifier(Preset.load(path), num_classes=2, pooling="mean")
+    load_adapter(again, tmp_path / "adapter")
+    np.testing.assert_array_equal(ours(again), ours(model))
+
+
 @pytest.fixture
 def adapter(tiny_path, tmp_path):
     model = build_classifier(Preset.load(tiny_path), num_classes=2, pooling="cls")
@@ -258,6 +281,18 @@ def test_a_damaged_adapter_is_refused(adapter, tiny_path):
     weights.unlink()
     with pytest.raises(AdapterError, match=r"has no `adapter_model.safetensors`"):
         load_adapter(model, adapter)
+
+
+def test_an_adapter_of_another_checkpoint_is_refused(adapter, tmp_path):
+    other = build_classifier(Preset.load(tiny_bert(tmp_path / "other", seed=5)), num_classes=2, pooling="cls")
+    with pytest.raises(AdapterError, match=r"was trained on another checkpoint: the weights under it had"):
+        load_adapter(other, adapter)
+    assert not adapted_layers(other)
+    (adapter / "base.json").write_text("{")
+    with pytest.raises(AdapterError, match=r"base\.json` is damaged"):
+        load_adapter(other, adapter)
+    (adapter / "base.json").unlink()
+    assert load_adapter(other, adapter)
 
 
 def test_an_adapter_of_another_model_is_refused(adapter, tmp_path, reference):

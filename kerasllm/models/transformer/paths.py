@@ -7,7 +7,7 @@ import keras
 
 from kerasllm.models.transformer.dense import Dense
 
-__all__ = ["dense_layers", "in_scope_of", "taken_out", "unlocked"]
+__all__ = ["dense_layers", "in_scope_of", "unlocked"]
 
 
 def dense_layers(model: keras.Model) -> dict[str, Dense]:
@@ -37,10 +37,3 @@ def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
         yield
     finally:
         layer._tracker.lock()
-
-
-def taken_out(layer: Dense, name: str) -> None:
-    """Takes a layer out of another, with its weights; the attribute is `None` afterwards."""
-    with unlocked(layer):
-        layer._tracker.untrack(getattr(layer, name))  # which Keras does not do by itself
-        setattr(layer, name, None)
