@@ -34,6 +34,7 @@ def finetune(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    lora_rank: int | None = None,
     dtype_policy: str | None = None,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
     output_dir: str | os.PathLike[str] | None = None,
@@ -54,7 +55,10 @@ def finetune(
         columns: Which columns are `text`, `text_pair` and `label`; found by name when left out.
         epochs: Passes over the training rows. Defaults to 3.
         batch_size: Rows a step. Defaults to 32.
-        learning_rate: Peak of the schedule. Defaults to 5e-5.
+        learning_rate: Peak of the schedule. Defaults to 5e-5, which suits the training of all weights;
+            adapters take 1e-4 to 1e-3.
+        lora_rank: Rank of the LoRA adapters that are trained instead of all weights, e.g. 8; more on them in
+            the config's section `model.lora`. Defaults to `None`, all weights.
         dtype_policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"auto"`, the default.
         callbacks: Plain Keras callbacks; they run last and see plain Keras logs.
         output_dir: Run directory. Where it holds a run of the same settings and data that has not
@@ -98,7 +102,8 @@ def finetune(
             settings["data"][split] = value
         elif value is not _MISSING:
             sources[split] = value
-    loaded = load_config(_merged(config, preset, settings))
+    overrides = [] if lora_rank is None else [f"model.lora.rank={lora_rank}"]
+    loaded = load_config(_merged(config, preset, settings), overrides)
     return cast("TextClassifier", _run(loaded, preset=preset, sources=sources, callbacks=callbacks))
 
 
@@ -260,6 +265,7 @@ def _train(
 
     from kerasllm.resources.atomic import atomic_remove
     from kerasllm.tasks import classification_run as steps
+    from kerasllm.tasks.adaptation import keep_adapter
     from kerasllm.training.classification import classification_problem
     from kerasllm.training.trainer import train
 
@@ -276,6 +282,7 @@ def _train(
     if run.model.exists():
         atomic_remove(run.model)  # of an earlier, interrupted try in the same directory
     classifier.save(run.model)
+    keep_adapter(result.model, run.adapter, base_model=str(loaded.handle))
     if result.stopped is not None:
         raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
     steps.evaluate_run(classifier, prepared, config, run, state=result.state)

@@ -15,6 +15,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "LoRAConfig",
     "ModelConfig",
     "ParameterGroupConfig",
     "RunConfig",
@@ -29,6 +30,7 @@ else:
 CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]
+AdapterRole = Literal["query", "key", "value", "output", "feed_forward", "all"]
 CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
 
 # What is measured on the validation rows of each task; the first is what decides where nothing is said.
@@ -150,8 +152,32 @@ class DataConfig(Section):
         return self
 
 
+class LoRAConfig(Section):
+    """Small matrices that are trained beside the frozen backbone, instead of all its weights."""
+
+    rank: Count = Field(default=8, description="Width of the small matrices.")
+    alpha: Positive = Field(
+        default=16.0, description="Their product is scaled by alpha / rank, or alpha / sqrt(rank)."
+    )
+    dropout: Share = Field(default=0.0, description="Dropout rate of what goes into them.")
+    roles: Annotated[list[AdapterRole], Field(min_length=1)] = Field(
+        default=["query", "value"],
+        description="Which dense layers get them; `all` for every one.",
+    )
+    rank_stabilized: bool = Field(
+        default=False, description="Whether the scale is alpha / sqrt(rank) (rsLoRA), which suits high ranks."
+    )
+    dora: bool = Field(
+        default=False,
+        description="Whether the length of each column of the matrices is learned by itself (DoRA).",
+    )
+    quantize_base: Literal["none", "int8"] = Field(
+        default="none", description="Whether the frozen matrices are kept in 8 bits (QLoRA)."
+    )
+
+
 class ModelConfig(Section):
-    """What is put on top of the pretrained backbone."""
+    """What is put on top of the pretrained backbone, and what of it is trained."""
 
     pooling: Literal["auto", "cls", "mean"] = Field(
         default="auto",
@@ -159,6 +185,9 @@ class ModelConfig(Section):
     )
     dropout: Share | None = Field(
         default=None, description="Dropout rate in backbone and head; the checkpoint's own when left out."
+    )
+    lora: LoRAConfig | None = Field(
+        default=None, description="Adapters to train instead of all weights; none to train all weights."
     )
 
 
@@ -376,6 +405,15 @@ class RunConfig(Section):
     def _seeds_differ(self) -> "RunConfig":
         if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_leave_the_backbone_frozen(self) -> "RunConfig":
+        if self.model.lora is not None and self.training.unfreeze is not None:
+            raise ValueError(
+                "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
+                "one of the two"
+            )
         return self
 
     @model_validator(mode="after")

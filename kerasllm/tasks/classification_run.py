@@ -26,13 +26,15 @@ from kerasllm.data.token_cache import prepare_tokens, token_cache
 from kerasllm.data.token_ids import EncodedTexts, TokenIds
 from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
-from kerasllm.models.builders import build_classifier, with_dtype_policy
+from kerasllm.models.adapters import merge_lora
+from kerasllm.models.builders import build_classifier
 from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
 from kerasllm.models.packing import set_packing
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
+from kerasllm.tasks.adaptation import adapt
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.automatic_rate import automatic_learning_rate
@@ -194,7 +196,7 @@ def _device() -> str:
 
 
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
-    """The classifier to train: backbone, head, dropout and precision as configured."""
+    """The classifier to train: backbone, head, dropout, precision and adapters as configured."""
     config = encoded.config
     model = build_classifier(
         preset,
@@ -205,6 +207,7 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
         labels=labels,
         problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
+    adapt(model, config.model.lora, preset)
     set_packing(model, config.training.packing)
     return model
 
@@ -227,10 +230,10 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
 def finished_classifier(
     model: Classifier, encoded: EncodedRun, prepared: PreparedData, preset: Preset
 ) -> TextClassifier:
-    """The trained weights as a float32 task model: what predicts is what will be served."""
+    """The trained weights as a float32 task model, adapters merged: what predicts is what will be served."""
     labels = encoded.config.data.labels
     return TextClassifier(
-        with_dtype_policy(model, "float32"),
+        merge_lora(model),
         encoded.tokenizer,
         label_map=prepared.label_map,
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.errors import CheckpointError, TrainingError
+from kerasllm.models.quantization import check_trainable
 from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
@@ -116,6 +117,7 @@ def prepare_step(
         table: Steps of each epoch.
         policy: Dtype policy that the model computes in. Defaults to that of the config.
     """
+    check_trainable(model)
     optimizer = build_optimizer(
         {
             "name": config.optimizer,
