@@ -1,5 +1,6 @@
 """The base of all objectives."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -50,6 +51,14 @@ class Objective:
     def metrics(self) -> list[keras.metrics.Metric]:
         """New metrics, whose `update_state(targets, outputs, sample_weight)` takes `LossValue.outputs`."""
         return []
+
+    def figures(self, seen: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+        """Further figures on a data set, beside the metrics.
+
+        Args:
+            seen: Targets and outputs of each of its batches.
+        """
+        return {}
 
     @property
     def variables(self) -> list[keras.Variable]:
