@@ -81,7 +81,16 @@ def memory(key):
 
 class Child:
     def __init__(self, name, dtype, threads):
-        command = [sys.executable, __file__, "--contestant", name, "--dtype", dtype, "--threads", str(threads)]
+        command = [
+            sys.executable,
+            __file__,
+            "--contestant",
+            name,
+            "--dtype",
+            dtype,
+            "--threads",
+            str(threads),
+        ]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, question):
@@ -145,7 +154,16 @@ def main():
             cells += [f"{peaks[chunked] / peaks[plain]:.2f} ×", f"{error:.0e}"]
             rows.append([case, *cells])
             print(rows[-1], flush=True)
-    header = ["", "plain", "chunked", "speed", "peak, plain", "peak, chunked", "memory", "gradients differ by"]
+    header = [
+        "",
+        "plain",
+        "chunked",
+        "speed",
+        "peak, plain",
+        "peak, chunked",
+        "memory",
+        "gradients differ by",
+    ]
     text = (
         f"Loss and gradients of {TOKENS:,} tokens of {DIM} numbers over a vocabulary of {VOCABULARY:,}; "
         f"{arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds. The memory is what the "

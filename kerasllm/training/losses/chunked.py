@@ -54,7 +54,7 @@ def chunked_crossentropy(
         label_smoothing: Share of the target spread over the vocabulary. Defaults to 0.
         softcap: Logits are squashed to this range by tanh. Defaults to `None`, not at all.
         scale: Factor of the token vectors. Defaults to 1.
-        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 32 million logits.
+        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 16 million logits.
 
     Returns:
         `float32[n]`.
@@ -93,12 +93,12 @@ def chunked_crossentropy_sum(
     chunk_size: int | None = None,
     table_gradient: bool = True,
     skip_unweighted: bool = True,
+    gradient: bool = True,
 ) -> TokenLosses:
     """Weighted sum of the cross-entropy of tokens, with its gradient computed at once.
 
     As the weights are known, the gradient of a chunk is computed while its logits are there, so that they
-    are neither kept nor computed again: this is the one for a training step. Without training, where no
-    gradient is wanted, use `chunked_crossentropy`.
+    are neither kept nor computed again: this is the one for a training step.
 
     Args:
         hidden: Token vectors `(n, dim)`; products are computed in their float type, all else in float32.
@@ -110,12 +110,14 @@ def chunked_crossentropy_sum(
         label_smoothing: Share of the target spread over the vocabulary. Defaults to 0.
         softcap: Logits are squashed to this range by tanh. Defaults to `None`, not at all.
         scale: Factor of the token vectors. Defaults to 1.
-        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 32 million logits.
+        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 16 million logits.
         table_gradient: Whether table and bias learn; if not, a third of the work is saved. Defaults to
             `True`.
         skip_unweighted: Whether tokens of weight zero are left out of the products: a gather of the
             vectors that count, which costs next to nothing and saves their share of all products. XLA
             needs `False`, as it must know how many there are. Defaults to `True`.
+        gradient: Whether a gradient will be asked for; if not, two thirds of the work are saved. Defaults to
+            `True`.
 
     Returns:
         The total and what metrics need; tokens of weight zero have losses of zero.
@@ -128,6 +130,9 @@ def chunked_crossentropy_sum(
     labels, weights = tf.cast(labels, tf.int32), tf.cast(weights, tf.float32)
     tokens = _Some(weights) if skip_unweighted else _All(weights)
     labels, weights = tokens.take(labels), tokens.take(weights)
+    if not gradient:
+        each, _ = in_chunks(output, (tokens.take(arguments[0]), *arguments[1:]), labels)
+        return TokenLosses(tf.reduce_sum(weights * each[0]), *map(tokens.put, each))
     learned = arguments if table_gradient else arguments[:1]
 
     @tf.custom_gradient
@@ -135,11 +140,11 @@ def chunked_crossentropy_sum(
         given = (tokens.take(learned[0]), *learned[1:], *arguments[len(learned) :])
         each, gradients = in_chunks(output, given, labels, weights, learned=len(learned))
 
-        def gradient(upstream: Any, *_: Any) -> Any:
+        def scaled(upstream: Any, *_: Any) -> Any:
             of_hidden, *rest = (upstream * tf.cast(part, tf.float32) for part in gradients)
             return _like([tokens.put(of_hidden), *rest], learned)
 
-        return (tf.reduce_sum(weights * each[0]), *each), gradient
+        return (tf.reduce_sum(weights * each[0]), *each), scaled
 
     total, *each = compute(*learned)
     return TokenLosses(total, *(tokens.put(tf.stop_gradient(value)) for value in each))

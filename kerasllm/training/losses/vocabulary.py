@@ -11,7 +11,7 @@ from kerasllm.errors import ConfigError
 __all__ = ["Output", "in_chunks"]
 
 # Logits of a chunk, by default: large enough that the products are at full speed, small beside a table.
-_NUM_LOGITS = 2**25
+_NUM_LOGITS = 2**24
 
 
 @dataclass(frozen=True)
