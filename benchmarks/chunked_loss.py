@@ -22,7 +22,7 @@ CONTESTANTS = ("plain", "chunked", "plain, frozen table", "chunked, frozen table
 
 
 def contestant(name, dtype, threads):
-    """Answers `step` with seconds, `peak` with MiB, `check` with the digest of the gradients."""
+    """Answers `step` with seconds and those of processors, `peak` with MiB; writes gradients to other lines."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import numpy as np
@@ -59,10 +59,10 @@ def contestant(name, dtype, threads):
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     for line in sys.stdin:
         if line.strip() == "step":
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             total, gradients = step()
             total.numpy(), [gradient[0, 0].numpy() for gradient in gradients]
-            answer = time.perf_counter() - start
+            answer = [time.perf_counter() - start, time.process_time() - busy]
             del total, gradients
         elif line.strip() == "peak":
             answer = memory("VmHWM") - before
@@ -103,19 +103,23 @@ class Child:
 
 
 def measure(dtype, names, arguments, folder):
-    """Medians in seconds, peaks in MiB, and the largest difference of the gradients, of their scale."""
+    """Medians in seconds and peaks in MiB; gradients are left in files."""
     children = {name: Child(name, dtype, arguments.threads) for name in names}
     times = {name: [] for name in names}
     for number in range(arguments.rounds + 1):
         for name, child in children.items():
-            seconds = child.ask("step")
+            answer = child.ask("step")
             if number:  # the first is a warm-up
-                times[name].append(seconds)
+                times[name].append(answer)
     peaks = {name: child.ask("peak") for name, child in children.items()}
     for name, child in children.items():
         child.ask(str(folder / f"{name}.npz"))
         child.end()
-    return {name: statistics.median(values) for name, values in times.items()}, peaks
+    medians = {
+        name: [statistics.median(column) for column in zip(*values, strict=True)]
+        for name, values in times.items()
+    }
+    return medians, peaks
 
 
 def difference(first, second):
@@ -148,8 +152,8 @@ def main():
                 times, peaks = measure(dtype, (plain, chunked), arguments, Path(folder))
                 error = difference(*(Path(folder) / f"{name}.npz" for name in (plain, chunked)))
             case = f"{dtype}{', table frozen' if 'frozen' in plain else ''}"
-            cells = [f"{times[plain]:.2f} s", f"{times[chunked]:.2f} s"]
-            cells += [f"{times[plain] / times[chunked]:.2f} ×"]
+            cells = [f"{times[plain][0]:.2f} s", f"{times[chunked][0]:.2f} s"]
+            cells += [f"{a / b:.2f} ×" for a, b in zip(times[plain], times[chunked], strict=True)]
             cells += [f"{peaks[plain]:.0f} MiB", f"{peaks[chunked]:.0f} MiB"]
             cells += [f"{peaks[chunked] / peaks[plain]:.2f} ×", f"{error:.0e}"]
             rows.append([case, *cells])
@@ -166,7 +170,8 @@ def main():
     ]
     text = (
         f"Loss and gradients of {TOKENS:,} tokens of {DIM} numbers over a vocabulary of {VOCABULARY:,}; "
-        f"{arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds. The memory is what the "
+        f"{arguments.threads} threads. Medians of {arguments.rounds} interleaved rounds. Processor "
+        "time is what speed is where other processes take their share of the machine. The memory is what the "
         "steps need beside their inputs, results included. The last column is the largest difference of a "
         f"number of the gradients, relative to the largest number or 1.\n\n{table(header, rows)}"
     )

@@ -72,7 +72,7 @@ def chunked_crossentropy(
 
         def gradient(upstream: Any) -> Any:
             _, gradients = in_chunks(output, arguments, labels, upstream, learned=len(arguments))
-            return _like(gradients, arguments)
+            return _joined(gradients, arguments, vocabulary_axis)
 
         return losses, gradient
 
@@ -141,8 +141,10 @@ def chunked_crossentropy_sum(
         each, gradients = in_chunks(output, given, labels, weights, learned=len(learned))
 
         def scaled(upstream: Any, *_: Any) -> Any:
-            of_hidden, *rest = (upstream * tf.cast(part, tf.float32) for part in gradients)
-            return _like([tokens.put(of_hidden), *rest], learned)
+            (of_hidden,), *rest = (
+                [upstream * tf.cast(part, tf.float32) for part in parts] for parts in gradients
+            )
+            return _joined([[tokens.put(of_hidden)], *rest], learned, vocabulary_axis)
 
         return (tf.reduce_sum(weights * each[0]), *each), scaled
 
@@ -184,5 +186,7 @@ def _arguments(hidden: Any, table: Any, bias: Any) -> tuple[Any, ...]:
     return tuple(tf.convert_to_tensor(value) for value in given)
 
 
-def _like(gradients: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    return [tf.cast(part, value.dtype) for part, value in zip(gradients, arguments, strict=True)]
+def _joined(gradients: Sequence[Sequence[Any]], arguments: Sequence[Any], axis: int) -> list[Any]:
+    """Gradients of one tensor each, of the type of their arguments."""
+    whole = [parts[0] if len(parts) == 1 else tf.concat(parts, axis) for parts in gradients]
+    return [tf.cast(part, value.dtype) for part, value in zip(whole, arguments, strict=True)]

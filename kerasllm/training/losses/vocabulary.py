@@ -10,8 +10,10 @@ from kerasllm.errors import ConfigError
 
 __all__ = ["Output", "in_chunks"]
 
-# Logits of a chunk, by default: large enough that the products are at full speed, small beside a table.
+# Logits of a chunk, by default: enough for products at full speed, and few enough to be small beside a table.
 _NUM_LOGITS = 2**24
+# Rows of the table whose gradient is added up at a time.
+_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -87,28 +89,52 @@ def _forward(output: Output, hidden: Any, table: Any, bias: Any, labels: Any) ->
     return chunk
 
 
-def _gradients(output: Output, chunk: _Chunk, weights: Any, table: Any, learned: int) -> list[Any]:
-    """Of the weighted sum of the losses: for the vectors, and for as much of table and bias as learns."""
+def _gradients(
+    output: Output, chunk: _Chunk, weights: Any, table: Any, sums: list[list[Any]]
+) -> tuple[Any, list[list[Any]]]:
+    """Of the weighted sum of the losses: for the vectors, and those for table and bias with these added."""
     slopes = chunk.slopes * weights[:, None]
     if output.softcap is not None:
         slopes *= 1.0 - tf.square(chunk.logits / output.softcap)
     # float16 has no digits for the slope of one token among many thousands.
     dtype = tf.float32 if table.dtype == tf.float16 else table.dtype
     narrow, table, hidden = (tf.cast(value, dtype) for value in (slopes, table, chunk.hidden))
-    by_rows = output.vocabulary_axis == 0
-    of_hidden = tf.matmul(narrow, table, transpose_b=not by_rows)
-    gradients = [of_hidden * tf.cast(output.scale, dtype) if output.scale != 1 else of_hidden]
-    if learned > 1:
-        first, second = (narrow, hidden) if by_rows else (hidden, narrow)
-        gradients.append(tf.matmul(first, second, transpose_a=True))
-    if learned > 2:
-        gradients.append(tf.reduce_sum(slopes, axis=0))
-    return gradients
+    of_hidden = tf.matmul(narrow, table, transpose_b=output.vocabulary_axis == 1)
+    if output.scale != 1:
+        of_hidden *= tf.cast(output.scale, dtype)
+    added = [_add_products(output, narrow, hidden, sums[0])] if sums else []
+    added += [[sums[1][0] + tf.reduce_sum(slopes, axis=0)]] if len(sums) > 1 else []
+    return of_hidden, added
+
+
+def _add_products(output: Output, slopes: Any, hidden: Any, sums: list[Any]) -> list[Any]:
+    """Adds the gradient for the table block by block: a product as large as the table is never held."""
+    added: list[Any] = []
+    begin = 0
+    for total in sums:
+        width = total.shape[output.vocabulary_axis]
+        with tf.control_dependencies(added[-1:]):
+            block = slopes[:, begin : begin + width]
+        first, second = (block, hidden) if output.vocabulary_axis == 0 else (hidden, block)
+        added.append(total + tf.cast(tf.matmul(first, second, transpose_a=True), tf.float32))
+        begin += width
+    return added
+
+
+def _zeros(output: Output, arguments: Sequence[Any]) -> list[list[Any]]:
+    """Where the gradients for table and bias are summed up: the one in blocks, the other as one."""
+    if not arguments:
+        return []
+    table, *bias = arguments
+    vocabulary, dim = table.shape[output.vocabulary_axis], table.shape[1 - output.vocabulary_axis]
+    widths = [min(_BLOCK, vocabulary - begin) for begin in range(0, vocabulary, _BLOCK)]
+    shapes = [(width, dim) if output.vocabulary_axis == 0 else (dim, width) for width in widths]
+    return [[tf.zeros(shape) for shape in shapes], *([tf.zeros(value.shape)] for value in bias)]
 
 
 def in_chunks(
     output: Output, arguments: Sequence[Any], labels: Any, weights: Any = None, *, learned: int = 0
-) -> tuple[list[Any], list[Any]]:
+) -> tuple[list[Any], list[list[Any]]]:
     """Losses of all tokens, and the gradient of their weighted sum.
 
     Args:
@@ -120,7 +146,7 @@ def in_chunks(
 
     Returns:
         Losses, negative log-probabilities and right answers, each `float32[n]`; and a gradient for each
-        argument that learns, float32 for table and bias.
+        argument that learns, in parts to be joined on the vocabulary axis; float32 for table and bias.
     """
     hidden, table, bias = (*arguments, None)[:3]
     num_tokens, dim = tf.shape(labels)[0], hidden.shape[-1]
@@ -130,14 +156,13 @@ def in_chunks(
     weights = None if weights is None else tf.pad(weights, [[0, fill]])
     narrow = tf.cast(table, hidden.dtype)
 
-    def step(number: Any, each: Any, of_hidden: Any, sums: list[Any]) -> Any:
+    def step(number: Any, each: Any, of_hidden: Any, sums: list[list[Any]]) -> Any:
         part = slice(number * size, (number + 1) * size)
         chunk = _forward(output, hidden[part], narrow, bias, labels[part])
         each = each.write(number, tf.stack([chunk.losses, chunk.log_losses, chunk.right]))
         if learned:
-            of_chunk, *rest = _gradients(output, chunk, weights[part], narrow, learned)
+            of_chunk, sums = _gradients(output, chunk, weights[part], narrow, sums)
             of_hidden = of_hidden.write(number, of_chunk)
-            sums = [total + tf.cast(more, tf.float32) for total, more in zip(sums, rest, strict=True)]
         return number + 1, each, of_hidden, sums
 
     wide = tf.float32 if hidden.dtype == tf.float16 else hidden.dtype
@@ -145,7 +170,7 @@ def in_chunks(
         0,
         tf.TensorArray(tf.float32, num_chunks, element_shape=[3, None]),
         tf.TensorArray(wide, num_chunks if learned else 0, element_shape=[None, dim]),
-        [tf.zeros(tf.shape(value), tf.float32) for value in arguments[1:learned]],
+        _zeros(output, arguments[1:learned]),
     )
     # One chunk after the other: their logits together are what must not be held.
     _, each, of_hidden, sums = tf.while_loop(
@@ -154,4 +179,4 @@ def in_chunks(
     values = tf.reshape(tf.transpose(each.stack(), [1, 0, 2]), [3, -1])[:, :num_tokens]
     if not learned:
         return tf.unstack(values), []
-    return tf.unstack(values), [tf.reshape(of_hidden.stack(), [-1, dim])[:num_tokens], *sums]
+    return tf.unstack(values), [[tf.reshape(of_hidden.stack(), [-1, dim])[:num_tokens]], *sums]
