@@ -22,7 +22,7 @@ CONTESTANTS = ("plain", "chunked", "plain, frozen table", "chunked, frozen table
 
 
 def contestant(name, dtype, threads):
-    """Answers `step` with seconds, also of processors, `peak` with MiB; fills any other file with gradients."""
+    """Answers `step` with seconds, also of processors, `peak` with MiB; to a file it writes its gradients."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     import numpy as np
