@@ -2,12 +2,11 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from kerasllm.errors import ConfigError, PresetError, RunDirectoryError
+from kerasllm.errors import ConfigError, KerasLLMError, PresetError, RunDirectoryError
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +56,9 @@ def finetune(
         learning_rate: Peak of the schedule. Defaults to 5e-5.
         dtype_policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"auto"`, the default.
         callbacks: Plain Keras callbacks; they run last and see plain Keras logs.
-        output_dir: Run directory; a time is appended when it exists. Defaults to `runs/<task>`.
+        output_dir: Run directory. Where it holds a run of the same settings and data that has not
+            finished, that one goes on; where it holds another, a time is appended. Defaults to
+            `runs/<name of the first training file>`.
         seed: Of splits, order, new weights and dropout. Defaults to 0.
         config: Everything else: a dict like a run config, a path, or the name of a shipped config.
             Explicit arguments win over it.
@@ -111,7 +112,8 @@ def finetune_from_config(
 
     Args:
         config: A loaded config (`kerasllm.config.loading.load_config`).
-        resume: Whether to go on in `config.output_dir` instead of making a new run.
+        resume: Whether to refuse anything but going on in `config.output_dir`. Without it an unfinished run
+            of the same settings and data goes on too, but beside any other a new one is made.
         dry_run: Whether to load, tokenize, build, run one step and return the plan; writes nothing.
         callbacks: Plain Keras callbacks.
     """
@@ -208,6 +210,7 @@ def _train(
 ) -> "TextClassifier":
     import keras
 
+    from kerasllm.resources.atomic import atomic_remove
     from kerasllm.tasks import classification_run as steps
     from kerasllm.training.classification import classification_problem
     from kerasllm.training.trainer import train
@@ -215,14 +218,15 @@ def _train(
     keras.utils.set_random_seed(config.seed)
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
-    config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
     model = steps.build_model(encoded, prepared.label_map.names, loaded)
-    problem = classification_problem(encoded.data, config.training, seed=config.seed)
+    problem = classification_problem(encoded.data, encoded.config.training, seed=config.seed)
+    config = steps.with_learning_rate(encoded.config, model, problem, run)
+    config = steps.record_inputs(run, config, prepared, loaded, resume=resume)
     result = train(model, problem, config.training, run=run, callbacks=callbacks)
     classifier = steps.finished_classifier(result.model, encoded, prepared, loaded)
     classifier.history, classifier.run_directory = result.state.history, run.path
     if run.model.exists():
-        shutil.rmtree(run.model)  # of an earlier, interrupted try in the same directory
+        atomic_remove(run.model)  # of an earlier, interrupted try in the same directory
     classifier.save(run.model)
     if result.stopped is not None:
         raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
@@ -241,12 +245,19 @@ def _train(
 def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:
     from kerasllm.config.defaults import default_output_dir
     from kerasllm.config.dumping import dump_config
+    from kerasllm.training.resuming import check_resumed, open_unfinished
     from kerasllm.training.run_directory import RunDirectory
 
     output_dir = config.output_dir or default_output_dir(config)
     if resume:
-        return RunDirectory.reopen(output_dir)
-    return RunDirectory.create(output_dir, dump_config(config))
+        run = RunDirectory.reopen(output_dir)
+        try:
+            check_resumed(run.path, config)
+        except KerasLLMError:
+            run.close()
+            raise
+        return run
+    return open_unfinished(output_dir, config) or RunDirectory.create(output_dir, dump_config(config))
 
 
 def _loaded(preset: Any) -> "Preset":

