@@ -123,7 +123,12 @@ class Dense(Weighted, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class Embedding(Weighted, keras.layers.Embedding):
-    """`keras.layers.Embedding` that begins with a checkpoint's rows."""
+    """`keras.layers.Embedding` that begins with a checkpoint's rows.
+
+    Attributes:
+        augmentation: From vectors to vectors, what training does to them; `None` but for the time that
+            `kerasllm.data.augmentation.augmented` puts something there.
+    """
 
     def __init__(self, input_dim, output_dim, initializer_range=0.02, **kwargs):
         super().__init__(
@@ -133,6 +138,12 @@ class Embedding(Weighted, keras.layers.Embedding):
             **_with_dtype(kwargs),
         )
         self.initializer_range = initializer_range
+        self.augmentation: Any = None
+
+    def call(self, inputs, training=None):
+        """See the class."""
+        vectors = super().call(inputs)
+        return self.augmentation(vectors) if training and self.augmentation is not None else vectors
 
     def get_config(self):
         """Everything that `from_config` needs."""
