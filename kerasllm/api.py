@@ -35,6 +35,7 @@ def finetune(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     dtype_policy: str | None = None,
+    augmentation: Sequence[Any] | None = None,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
     output_dir: str | os.PathLike[str] | None = None,
     seed: int | None = None,
@@ -56,6 +57,9 @@ def finetune(
         batch_size: Rows a step. Defaults to 32.
         learning_rate: Peak of the schedule. Defaults to 5e-5.
         dtype_policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"auto"`, the default.
+        augmentation: What is done to the training texts, each epoch otherwise: a list of dicts such as
+            `{"name": "random_deletion", "rate": 0.1}`, or of layers of `kerasllm.data.augmentation`. Defaults
+            to nothing.
         callbacks: Plain Keras callbacks; they run last and see plain Keras logs.
         output_dir: Run directory; a time is appended when it exists. Defaults to `runs/<task>`.
         seed: Of splits, order, new weights and dropout. Defaults to 0.
@@ -82,6 +86,7 @@ def finetune(
         "task": task,
         "output_dir": None if output_dir is None else os.fspath(output_dir),
         "seed": seed,
+        "augmentation": None if augmentation is None else [e for e in augmentation if _is_entry(e)],
         "data": {"columns": dict(columns) if columns else None},
         "training": {
             "epochs": epochs,
@@ -97,7 +102,12 @@ def finetune(
         elif value is not _MISSING:
             sources[split] = value
     loaded = load_config(_merged(config, preset, settings))
-    return cast("TextClassifier", _run(loaded, preset=preset, sources=sources, callbacks=callbacks))
+    entries = iter(loaded.augmentation)
+    layers = [next(entries) if _is_entry(e) else e for e in augmentation or ()] or loaded.augmentation
+    return cast(
+        "TextClassifier",
+        _run(loaded, preset=preset, sources=sources, augmentation=layers, callbacks=callbacks),
+    )
 
 
 def finetune_from_config(
@@ -119,7 +129,15 @@ def finetune_from_config(
         raise ConfigError(
             "`data.train` is missing: name the file to train on, e.g. `-s data.train=reviews.csv`."
         )
-    return _run(config, preset=config.preset, sources={}, callbacks=callbacks, resume=resume, dry_run=dry_run)
+    return _run(
+        config,
+        preset=config.preset,
+        sources={},
+        augmentation=config.augmentation,
+        callbacks=callbacks,
+        resume=resume,
+        dry_run=dry_run,
+    )
 
 
 def load(path: str | os.PathLike[str]) -> "TextClassifier":
@@ -175,6 +193,7 @@ def _run(
     *,
     preset: Any,
     sources: dict[str, Any],
+    augmentation: Sequence[Any] = (),
     callbacks: Sequence["keras.callbacks.Callback"] = (),
     resume: bool = False,
     dry_run: bool = False,
@@ -184,27 +203,36 @@ def _run(
 
     if dry_run:
         prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
-        return _plan(config, prepared, preset)
+        return _plan(config, prepared, preset, augmentation)
 
     from kerasllm.training.run_directory import recorded
 
     with recorded(_open_run_directory(config, resume=resume)) as run:
         prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
-        return _train(config, prepared, preset, run=run, callbacks=callbacks, resume=resume)
+        return _train(
+            config, prepared, preset, augmentation, run=run, callbacks=callbacks, resume=resume
+        )
 
 
-def _plan(config: "RunConfig", prepared: Any, preset: Any) -> "Plan":
+def _plan(config: "RunConfig", prepared: Any, preset: Any, augmentation: Sequence[Any]) -> "Plan":
     from kerasllm.tasks import classification_run as steps
 
     loaded = _loaded(preset)
-    encoded = steps.encode_run(config, prepared, loaded)
+    encoded = steps.encode_run(config, prepared, loaded, augmentation=augmentation)
     return steps.plan_run(
         encoded, steps.build_model(encoded, prepared.label_map.names, loaded), prepared, loaded
     )
 
 
 def _train(
-    config: "RunConfig", prepared: Any, preset: Any, *, run: Any, callbacks: Sequence[Any], resume: bool
+    config: "RunConfig",
+    prepared: Any,
+    preset: Any,
+    augmentation: Sequence[Any],
+    *,
+    run: Any,
+    callbacks: Sequence[Any],
+    resume: bool,
 ) -> "TextClassifier":
     import keras
 
@@ -214,7 +242,7 @@ def _train(
 
     keras.utils.set_random_seed(config.seed)
     loaded = _loaded(preset)
-    encoded = steps.encode_run(config, prepared, loaded)
+    encoded = steps.encode_run(config, prepared, loaded, augmentation=augmentation)
     config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
     model = steps.build_model(encoded, prepared.label_map.names, loaded)
     problem = classification_problem(encoded.data, config.training, seed=config.seed)
@@ -236,6 +264,11 @@ def _train(
             probes=steps.probe_rows(prepared, pair=classifier.pair),
         )
     return classifier
+
+
+def _is_entry(value: Any) -> bool:
+    """Whether it is (or was meant as) an entry of the config, and no layer."""
+    return isinstance(value, Mapping | str)
 
 
 def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:

@@ -14,6 +14,7 @@ from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
+from kerasllm.data.augmentation.building import build
 from kerasllm.data.audit import audit, token_facts
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
@@ -58,13 +59,16 @@ class EncodedRun:
     truncated_share: float
 
 
-def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> EncodedRun:
+def encode_run(
+    config: RunConfig, prepared: PreparedData, preset: Preset, *, augmentation: Sequence[Any] = ()
+) -> EncodedRun:
     """Tokenizes the splits once and settles what depends on their lengths.
 
     Args:
         config: Config of the run; `data.sequence_length` and the dtype policy may still be open.
         prepared: Clean records and labels.
         preset: The checkpoint.
+        augmentation: Entries of the config, or layers, that change the training texts. Defaults to none.
     """
     tokenizer, label_map = preset.tokenizer, prepared.label_map
     if config.data.split_special_tokens:
@@ -100,8 +104,28 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
+        augmentation=_layers(augmentation, tokenizer, preset, encoded[0], config.seed),
     )
     return EncodedRun(config, tokenizer, data, facts["truncated_share"])
+
+
+def _layers(
+    augmentation: Sequence[Any], tokenizer: Tokenizer, preset: Preset, ids: Any, seed: int
+) -> tuple[Any, ...]:
+    if not augmentation:
+        return ()
+
+    def counts() -> np.ndarray:
+        flat = np.fromiter((token for row in ids for token in row), np.int64)
+        return np.bincount(flat, minlength=tokenizer.vocabulary_size)
+
+    layers = build(augmentation, tokenizer, embeddings=embeddings_of(preset), counts=counts, seed=seed)
+    return tuple(layers)
+
+
+def embeddings_of(preset: Preset) -> Any:
+    """A function that gives the checkpoint's token embeddings, float32 `(vocabulary, dim)`."""
+    return lambda: np.asarray(preset.backbone.token_embedding.embeddings, np.float32)
 
 
 def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.ndarray | None:
@@ -176,7 +200,7 @@ def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) 
         if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
     ] + [
         f"{key}: {before[key]!r} then, {now[key]!r} now"
-        for key in ("preset", "seed")
+        for key in ("preset", "seed", "augmentation")
         if before[key] != now[key]
     ]
     if changed:
