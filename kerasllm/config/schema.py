@@ -7,7 +7,19 @@ Fields whose default is `None` are derived from the data or the checkpoint by th
 import difflib
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from kerasllm.config.augmentation import AugmentationConfig
+from kerasllm.config.section import (
+    Count,
+    Files,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+)
 
 __all__ = [
     "CLEANING_STEPS",
@@ -46,23 +58,6 @@ MONITORS: dict[str, tuple[str, ...]] = {
         "val_calibration_error",
     ),
 }
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
-File = Annotated[str, Field(min_length=1, title="a file")]
-Files = File | Annotated[list[File], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys, wrong types, infinities and later changes are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 class DataConfig(Section):
@@ -373,6 +368,11 @@ class RunConfig(Section):
         "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
+    augmentation: list[AugmentationConfig] = Field(
+        default=[],
+        description="What is done to the training texts, each epoch otherwise, in this order: a list of "
+        "`{name: random_deletion, rate: 0.1}` and the like.",
+    )
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
     training: TrainingConfig = Field(default_factory=TrainingConfig, description=TrainingConfig.__doc__)
     evaluation: EvaluationConfig = Field(
@@ -414,6 +414,24 @@ class RunConfig(Section):
                 "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
                 "one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mixup(self) -> "RunConfig":
+        names = [entry.name for entry in self.augmentation]
+        if names.count("mixup") > 1:
+            raise ValueError("`augmentation` has `mixup` more than once; leave one, as each mixes all texts")
+        return self
+
+    @model_validator(mode="after")
+    def _synonyms_are_there(self) -> "RunConfig":
+        for number, entry in enumerate(self.augmentation):
+            wants = getattr(entry, "source", None) == "synonyms"
+            if wants and entry.synonyms is None:  # type: ignore[union-attr]
+                raise ValueError(
+                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping such "
+                    "as `{good: [fine, nice]}`, or a JSON file of one"
+                )
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.augmentation.building import build
 from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
@@ -67,13 +68,16 @@ class EncodedRun:
     truncated_share: float
 
 
-def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> EncodedRun:
+def encode_run(
+    config: RunConfig, prepared: PreparedData, preset: Preset, *, augmentation: Sequence[Any] = ()
+) -> EncodedRun:
     """Tokenizes the splits once and settles what depends on their lengths.
 
     Args:
         config: Config of the run; `data.sequence_length` and the dtype policy may still be open.
         prepared: Clean records and labels.
         preset: The checkpoint.
+        augmentation: Entries of the config, or layers, that change the training texts. Defaults to none.
     """
     tokenizer, label_map = preset.tokenizer, prepared.label_map
     if config.data.split_special_tokens:
@@ -112,8 +116,27 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
+        augmentation=_layers(augmentation, tokenizer, preset, train.token_ids, config.seed),
     )
     return EncodedRun(config, tokenizer, data, facts["truncated_share"])
+
+
+def _layers(
+    augmentation: Sequence[Any], tokenizer: Tokenizer, preset: Preset, ids: np.ndarray, seed: int
+) -> tuple[Any, ...]:
+    if not augmentation:
+        return ()
+
+    def counts() -> np.ndarray:
+        return np.bincount(ids, minlength=tokenizer.vocabulary_size)
+
+    layers = build(augmentation, tokenizer, embeddings=embeddings_of(preset), counts=counts, seed=seed)
+    return tuple(layers)
+
+
+def embeddings_of(preset: Preset) -> Any:
+    """A function that gives the checkpoint's token embeddings, float32 `(vocabulary, dim)`."""
+    return lambda: np.asarray(preset.backbone.token_embedding.embeddings, np.float32)
 
 
 def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.ndarray | None:
