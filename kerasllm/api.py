@@ -209,17 +209,17 @@ def _train(
     import keras
 
     from kerasllm.tasks import classification_run as steps
-    from kerasllm.training.trainer import train_classifier
+    from kerasllm.training.classification import classification_problem
+    from kerasllm.training.trainer import train
 
     keras.utils.set_random_seed(config.seed)
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
     config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
     model = steps.build_model(encoded, prepared.label_map.names, loaded)
-    result = train_classifier(
-        model, encoded.data, config.training, run=run, seed=config.seed, callbacks=callbacks
-    )
-    classifier = steps.finished_classifier(model, encoded, prepared, loaded)
+    problem = classification_problem(encoded.data, config.training, seed=config.seed)
+    result = train(model, problem, config.training, run=run, callbacks=callbacks)
+    classifier = steps.finished_classifier(result.model, encoded, prepared, loaded)
     classifier.history, classifier.run_directory = result.state.history, run.path
     if run.model.exists():
         shutil.rmtree(run.model)  # of an earlier, interrupted try in the same directory

@@ -8,10 +8,13 @@ The rules:
   512 and at most what the checkpoint has positions for. Longer texts are truncated.
 - `model.dropout`, `model.pooling`: the checkpoint's own.
 - `training.dtype_policy`: what the device computes natively.
+- `training.monitor`: the first of the task's figures in `kerasllm.config.schema.MONITORS`.
+- `training.learning_rate: auto`: what a short search before the run finds.
 
 `None` stays where it means "none": validation, test, max_rows, gradient_clip, class_weights, patience,
-patience_steps, evaluate_every, checkpoint_every, export.path; and in `export.version`, which is only
-known when the export is published.
+patience_steps, evaluate_every, checkpoint_every, layer_decay, groups, unfreeze, ema, export.path; in the
+optimizer's `beta_1`, `beta_2` and `epsilon`, which have its own values; and in `export.version`, which is
+only known when the export is published.
 """
 
 import math
@@ -20,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from kerasllm.config.schema import RunConfig
+from kerasllm.config.schema import MONITORS, RunConfig
 
 __all__ = ["default_output_dir", "default_sequence_length", "resolve"]
 
@@ -39,6 +42,7 @@ def resolve(
     dropout: float | None = None,
     pooling: str | None = None,
     dtype_policy: str | None = None,
+    learning_rate: float | None = None,
 ) -> RunConfig:
     """Fills what a config leaves open. Pure: no file, device or clock is looked at.
 
@@ -54,6 +58,7 @@ def resolve(
         dropout: The checkpoint's dropout rate.
         pooling: `"cls"` or `"mean"`, what fits the checkpoint.
         dtype_policy: Name of the policy that fits the device.
+        learning_rate: What a search found.
 
     Returns:
         The same config with the open settings filled.
@@ -65,6 +70,7 @@ def resolve(
     facts: dict[str, dict[str, Any]] = {
         "data": {"columns": columns and dict(columns), "labels": labels and list(labels)},
         "model": {"dropout": dropout},
+        "training": {"monitor": MONITORS[config.task][0]},
     }
     if token_lengths is not None:
         length = default_sequence_length(token_lengths, max_sequence_length=max_sequence_length)
@@ -74,7 +80,12 @@ def resolve(
         for name, value in values.items():
             if resolved[section][name] is None:
                 resolved[section][name] = value
-    for section, name, choice in (("model", "pooling", pooling), ("training", "dtype_policy", dtype_policy)):
+    choices = (
+        ("model", "pooling", pooling),
+        ("training", "dtype_policy", dtype_policy),
+        ("training", "learning_rate", learning_rate),
+    )
+    for section, name, choice in choices:
         if resolved[section][name] == "auto" and choice is not None:
             resolved[section][name] = choice
     if resolved["output_dir"] is None:

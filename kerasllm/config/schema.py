@@ -4,16 +4,19 @@ Fields whose default is `None` are derived from the data or the checkpoint by th
 `kerasllm.config.defaults` and written out in the run's `config.yaml`.
 """
 
+import difflib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "CLEANING_STEPS",
+    "MONITORS",
     "DataConfig",
     "EvaluationConfig",
     "ExportConfig",
     "ModelConfig",
+    "ParameterGroupConfig",
     "RunConfig",
     "TrainingConfig",
 ]
@@ -27,6 +30,20 @@ CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]
 CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
+
+# What is measured on the validation rows of each task; the first is what decides where nothing is said.
+MONITORS: dict[str, tuple[str, ...]] = {
+    "text_classification": (
+        "val_macro_f1",
+        "val_weighted_f1",
+        "val_micro_f1",
+        "val_accuracy",
+        "val_loss",
+        "val_log_loss",
+        "val_brier_score",
+        "val_calibration_error",
+    ),
+}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -137,23 +154,77 @@ class ModelConfig(Section):
     )
 
 
+class ParameterGroupConfig(Section):
+    """What is different about the weights whose path a pattern is found in."""
+
+    pattern: Text = Field(description="Regular expression, searched anywhere in the path of a weight.")
+    learning_rate_multiplier: Positive | None = Field(
+        default=None, description="Their learning rate is this times the run's."
+    )
+    weight_decay: NotNegative | None = Field(default=None, description="Their weight decay; 0 for none.")
+    frozen: bool | None = Field(
+        default=None, description="Whether they are not trained, and cost no memory of the optimizer."
+    )
+
+
 class TrainingConfig(Section):
     """How the weights are changed."""
 
     epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Rows a step.")
-    learning_rate: Positive = Field(default=5.0e-5, description="Highest learning rate of the schedule.")
+    batch_size: Count = Field(default=32, description="Rows of a batch.")
+    gradient_accumulation: Count = Field(
+        default=1,
+        description="Batches of an optimizer step; their loss is the mean over everything in them.",
+    )
+    learning_rate: Positive | Literal["auto"] = Field(
+        default=5.0e-5,
+        description="Highest learning rate of the schedule; auto finds one in a short search before the run.",
+    )
+    optimizer: Literal["adamw", "adafactor", "lion", "muon"] = Field(
+        default="adamw", description="What turns gradients into changes of the weights."
+    )
+    beta_1: Share | None = Field(
+        default=None, description="Decay of the mean of the gradients; the optimizer's own when left out."
+    )
+    beta_2: Share | None = Field(
+        default=None, description="Decay of the mean of their squares; the optimizer's own when left out."
+    )
+    epsilon: Positive | None = Field(
+        default=None, description="Added to the divisor; the optimizer's own when left out."
+    )
     weight_decay: NotNegative = Field(
         default=0.01, description="Decoupled weight decay; biases and norms are never decayed."
     )
-    warmup: Share = Field(
-        default=0.1, description="Share of all steps in which the learning rate rises from zero."
+    warmup: Share | Count = Field(
+        default=0.1,
+        description="Share of all steps, or number of steps, in which the learning rate rises from zero.",
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "one_cycle"] = Field(
         default="linear", description="How the learning rate falls after the warm-up."
     )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Factor of the learning rate from each layer to the one below; none for one rate.",
+    )
+    groups: list[ParameterGroupConfig] | None = Field(
+        default=None, description="Weights with a learning rate or weight decay of their own, or frozen."
+    )
+    unfreeze: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Layers below the head that are trained in the first epoch, the second, and so on; the "
+        "last number holds from there on; none to train all from the start.",
+    )
     gradient_clip: Positive | None = Field(
-        default=1.0, description="Largest global norm of the gradient; none for no clipping."
+        default=1.0, description="Largest norm of the gradient, see `clip_by`; none for no clipping."
+    )
+    clip_by: Literal["global_norm", "norm", "value"] = Field(
+        default="global_norm",
+        description="What `gradient_clip` limits: the norm of all gradients, of each, or each value.",
+    )
+    ema: Fraction | None = Field(
+        default=None,
+        description="Decay of averaged weights, such as 0.999, which are then evaluated and kept; none for "
+        "the weights themselves.",
     )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."
@@ -162,8 +233,10 @@ class TrainingConfig(Section):
         default=None,
         description="Weight of each class in the loss, or `balanced` for inverse frequency; none for equal.",
     )
-    monitor: Literal["val_macro_f1", "val_weighted_f1", "val_accuracy", "val_loss"] = Field(
-        default="val_macro_f1", description="What decides which epoch is the best."
+    monitor: Text | None = Field(
+        default=None,
+        description="The validation figure that decides which state is the best, such as `val_accuracy`; "
+        "`val_macro_f1` of a classifier when left out.",
     )
     patience: Count | None = Field(
         default=None,
@@ -183,6 +256,11 @@ class TrainingConfig(Section):
     )
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
+    )
+    on_nonfinite: Literal["stop", "safer_policy"] = Field(
+        default="stop",
+        description="At a loss or gradient that is no number: stop, or go on from the last good state in "
+        "the next more exact dtype policy.",
     )
 
 
@@ -240,6 +318,18 @@ class RunConfig(Section):
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
                     f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _monitor_exists(self) -> "RunConfig":
+        monitor, known = self.training.monitor, MONITORS[self.task]
+        if monitor is not None and monitor not in known:
+            close = difflib.get_close_matches(monitor, known, n=1, cutoff=0.5)
+            meant = f" Did you mean `{close[0]}`?" if close else ""
+            raise ValueError(
+                f"`training.monitor` is {monitor!r}, but `{self.task}` has the figures "
+                f"{', '.join(sorted(known))}.{meant}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -31,9 +31,9 @@ from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
+from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
-from kerasllm.training.trainer import TrainingData
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32

@@ -12,12 +12,14 @@ checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` w
 place, and has no checksum; a full disk can leave a readable file without the optimizer's moments.
 """
 
+import contextlib
 import json
 import logging
 import os
 import re
 import secrets
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ class RunState:
         best_value: Value of the monitored metric there.
         callbacks: What the user's callbacks remember, one dict each.
         is_over: Whether a callback has ended the run before its last epoch.
+        dtype_policy: Precision of the computation; safer than the config's after numbers that were none.
     """
 
     step: int = 0
@@ -61,6 +64,7 @@ class RunState:
     best_value: float | None = None
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     is_over: bool = False
+    dtype_policy: str = ""
 
     @property
     def epochs_since_best(self) -> int:
@@ -73,10 +77,13 @@ class Checkpoints:
 
     Args:
         directory: The folder; made when missing, and swept of what a killed process left.
+        parts: Further variables to keep, by the name of their file; `metrics` instead of the model's own.
+            Those of `metrics` belong to an epoch that is not over, and may be infinite.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, parts: Mapping[str, Sequence[Any]] | None = None):
         self.directory = directory
+        self.parts = {name: list(variables) for name, variables in (parts or {}).items()}
         directory.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory)
 
@@ -98,7 +105,8 @@ class Checkpoints:
         with atomic_directory(path) as folder:
             _write(folder / "model.safetensors", model.variables)
             _write(folder / "optimizer.safetensors", model.optimizer.variables)
-            _write(folder / "metrics.safetensors", _metric_variables(model), finite=False)
+            for name, variables in self._parts(model).items():
+                _write(folder / f"{name}.safetensors", variables, finite=name != "metrics")
             (folder / "state.json").write_text(json.dumps(asdict(state), indent=1))
             write_manifest(folder)
         self._rotate(state)
@@ -128,8 +136,9 @@ class Checkpoints:
             _read(path / "model.safetensors", model.variables)
             _read(path / "optimizer.safetensors", model.optimizer.variables)
             state = RunState(**json.loads((path / "state.json").read_text()))
-            if not name.endswith(_END):
-                _read(path / "metrics.safetensors", _metric_variables(model))
+            for part, variables in self._parts(model).items():
+                if part != "metrics" or not name.endswith(_END):
+                    _read(path / f"{part}.safetensors", variables)
             return state
         if names:
             raise CheckpointError(
@@ -138,8 +147,21 @@ class Checkpoints:
             )
         return None
 
-    def restore_weights(self, model: keras.Model, name: str) -> None:
-        """Puts the weights of a checkpoint (not the optimizer) into the model.
+    def newest_state(self) -> RunState | None:
+        """The state of the newest intact checkpoint, without its variables."""
+        for name in reversed(self.names()):
+            with contextlib.suppress(CheckpointError):
+                verify_manifest(self.directory / name, error=CheckpointError)
+                return RunState(**json.loads((self.directory / name / "state.json").read_text()))
+        return None
+
+    def restore_weights(self, model: keras.Model, name: str, *, averaged: bool = False) -> None:
+        """Puts the weights of a checkpoint into the model.
+
+        Args:
+            model: Compiled and built.
+            name: Name of the checkpoint.
+            averaged: Whether they are the averages that the optimizer kept. Defaults to `False`.
 
         Raises:
             CheckpointError: If that checkpoint is missing or damaged.
@@ -147,6 +169,12 @@ class Checkpoints:
         path = self.directory / name
         verify_manifest(path, error=CheckpointError)
         _read(path / "model.safetensors", model.variables)
+        if averaged:
+            _read(path / "optimizer.safetensors", model.optimizer.variables)
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+
+    def _parts(self, model: keras.Model) -> dict[str, list[Any]]:
+        return {"metrics": [v for metric in model.metrics for v in metric.variables], **self.parts}
 
     def _rotate(self, state: RunState) -> None:
         for name in self.names()[:-_KEPT]:
@@ -169,15 +197,15 @@ def checkpoint_name(step: int, *, ends_epoch: bool = False) -> str:
     return f"step-{step:08d}{_END if ends_epoch else ''}"
 
 
-def _metric_variables(model: keras.Model) -> list:
-    return [variable for metric in model.metrics for variable in metric.variables]
-
-
 def _keys(variables: list) -> list[str]:
     # The order is what identifies a variable. Keras numbers layers through the whole process (`dense_7`),
     # so that the same model has other paths the second time: the numbers are left out.
-    names = [re.sub(r"_\d+(?=[/_]|$)", "", variable.path) for variable in variables]
+    names = [re.sub(r"_\d+(?=[/_]|$)", "", _path(variable)) for variable in variables]
     return [f"{number:04d} {name}" for number, name in enumerate(names)]
+
+
+def _path(variable: Any) -> str:
+    return str(getattr(variable, "path", variable.name))
 
 
 def _write(path: Path, variables: list, *, finite: bool = True) -> None:
@@ -186,7 +214,8 @@ def _write(path: Path, variables: list, *, finite: bool = True) -> None:
         array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
         if finite and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise CheckpointError(
-                f"The variable `{variable.path}` has values that are not finite; no checkpoint was written. "
+                f"The variable `{_path(variable)}` has values that are not finite; no checkpoint was "
+                "written. "
                 "Lower `training.learning_rate`, or use the dtype policy float32 or mixed_bfloat16."
             )
         arrays[key] = array

@@ -7,8 +7,10 @@ import keras
 import numpy as np
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import collate, num_batches_of
-from kerasllm.training.trainer import TrainingData, compile_classifier
+from kerasllm.data.pipeline import collate
+from kerasllm.training.classification import TrainingData, classification_problem
+from kerasllm.training.timetable import Timetable
+from kerasllm.training.trainer import prepare_step
 
 _GIB = 2**30
 
@@ -86,11 +88,13 @@ def make_plan(
         truncated_share: Share of training rows that are cut.
         layers: Number of layers, hidden size and attention heads of the backbone, for the estimate.
     """
-    compile_classifier(model, data, config)
+    problem = classification_problem(data, config)
+    batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
+    table = Timetable(batches, accumulate=config.gradient_accumulation)
+    step = prepare_step(model, problem, config, table)
     longest = np.argsort(-data.train.lengths, kind="stable")[: config.batch_size]
     inputs, targets, weights = collate(data.train, longest, pad_id=data.pad_id)
-    first_loss = model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)["loss"]
-    steps = num_batches_of(data.train, config.batch_size)
+    first_loss = step([(inputs, targets, weights)])["loss"]
     trainable = int(sum(np.prod(variable.shape) for variable in model.trainable_variables))
     total = int(model.count_params())
     width = inputs["token_ids"].shape[1]
@@ -100,8 +104,8 @@ def make_plan(
         num_test=num_test,
         labels=labels,
         sequence_length=sequence_length,
-        steps_per_epoch=steps,
-        num_steps=steps * config.epochs,
+        steps_per_epoch=table.steps[0],
+        num_steps=table.total,
         tokens_per_epoch=int(data.train.lengths.sum()),
         truncated_share=truncated_share,
         num_parameters=total,

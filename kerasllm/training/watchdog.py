@@ -1,0 +1,104 @@
+"""What to say, and what to do, when a loss or a gradient is no number."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.models.precision import resolve_dtype_policy
+from kerasllm.training.step import NotFiniteError, TrainingStep
+
+__all__ = ["diagnose", "safer_policy"]
+
+# A loss this many times the first one says that the steps were too long.
+_EXPLODED = 4.0
+_MOST_ROWS = 5
+
+
+def safer_policy(policy: str) -> str | None:
+    """The next more exact dtype policy, or `None` after float32.
+
+    From float16 that is bfloat16, whose range is that of float32, where the device computes it natively.
+
+    >>> safer_policy("mixed_bfloat16")
+    'float32'
+    """
+    if policy == "mixed_float16" and resolve_dtype_policy("auto") == "mixed_bfloat16":
+        return "mixed_bfloat16"
+    return None if policy == "float32" else "float32"
+
+
+def diagnose(
+    step: TrainingStep,
+    error: NotFiniteError,
+    *,
+    rows: Sequence[np.ndarray],
+    losses: Sequence[float],
+    policy: str,
+) -> str:
+    """Says what made a step not finite: the weights, single rows, the rate, or the precision.
+
+    Args:
+        step: The step, whose model has the weights from before the error.
+        error: What it raised.
+        rows: Numbers of the training rows in each of its micro-batches.
+        losses: Mean losses of the epoch after the steps before, the oldest first.
+        policy: Dtype policy of the run.
+
+    Returns:
+        A sentence with the cause and one with the remedy.
+    """
+    rate = float(np.asarray(step.model.optimizer.learning_rate))
+    broken = [weight.path for weight in step.model.variables if not _is_finite(weight)]
+    if broken:
+        return (
+            f"{len(broken)} weights are not finite, the first is `{broken[0]}`: a step before was too long. "
+            f"The learning rate {rate:.2g} is the cause; lower `training.learning_rate`, e.g. to "
+            f"{rate / 10:.1g}."
+        )
+    if step.loss_scale.has_collapsed:
+        return (
+            f"The loss scale of float16 has collapsed ({step.loss_scale.value:g} after "
+            f"{step.loss_scale.num_skipped} skipped steps in a row). Use "
+            "`training.dtype_policy=mixed_bfloat16` or float32, or lower `training.learning_rate`."
+        )
+    bad = _bad_rows(step, error.batches, rows)
+    if bad:
+        shown = ", ".join(map(str, bad[:_MOST_ROWS])) + (", …" if len(bad) > _MOST_ROWS else "")
+        return (
+            f"By themselves, {len(bad)} of the {sum(map(len, rows))} training rows of this step give it "
+            f"(rows {shown}, counted from 0 after cleaning), with weights that are finite: the cause is "
+            "their data or their weights in the loss, not the learning rate. Look at these rows and at "
+            "`training.class_weights`."
+        )
+    if len(losses) > 1 and losses[-1] > _EXPLODED * losses[0]:
+        return (
+            f"The mean loss rose from {losses[0]:.4g} to {losses[-1]:.4g} before: the learning rate "
+            f"{rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
+        )
+    if policy != "float32":
+        return (
+            f"No row of the step gives it by itself, so that the precision {policy} is the likely cause. Use "
+            "`training.dtype_policy=float32`, or lower `training.learning_rate`."
+        )
+    return (
+        f"No row of the step gives it without dropout: the gradients overflow. Lower "
+        f"`training.learning_rate` (now {rate:.2g}) or `training.gradient_clip`."
+    )
+
+
+def _bad_rows(step: TrainingStep, batches: Sequence[Any], rows: Sequence[np.ndarray]) -> list[int]:
+    """Numbers of the rows whose loss alone is not finite."""
+    bad = []
+    for batch, numbers in zip(batches, rows, strict=True):
+        for place, number in enumerate(numbers):
+            one = tf.nest.map_structure(lambda part, at=place: part[at : at + 1], batch)
+            if not np.isfinite(float(step.measure(one).total)):
+                bad.append(int(number))
+    return sorted(bad)
+
+
+def _is_finite(variable: Any) -> bool:
+    values = np.asarray(variable)
+    return not np.issubdtype(values.dtype, np.floating) or bool(np.isfinite(values).all())
