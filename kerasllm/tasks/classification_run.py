@@ -38,7 +38,13 @@ from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
 # What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
+_MAY_CHANGE = (
+    "training.epochs",
+    "training.checkpoint_every",
+    "training.gradient_checkpointing",
+    "training.patience",
+    "training.patience_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -215,7 +221,6 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
 
 def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
     """What the run would do; runs one step."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads")
     return make_plan(
         model,
         encoded.data,
@@ -224,7 +229,6 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
         sequence_length=encoded.config.data.sequence_length or 0,
         num_test=prepared.test.num_rows if prepared.test is not None else 0,
         truncated_share=encoded.truncated_share,
-        layers=tuple(int(preset.config[key]) for key in keys),  # type: ignore[arg-type]
     )
 
 

@@ -1,6 +1,5 @@
 """How much memory training will take, before the run, and what to do where there is too little."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,13 +10,13 @@ import tensorflow as tf
 from kerasllm.models.transformer.layer import TransformerLayer
 from kerasllm.training.activations import Activations, count_activations
 
-__all__ = ["MemoryEstimate", "estimate_memory"]
+__all__ = ["MemoryEstimate", "estimate_memory", "in_gib"]
 
 _MIB = 2**20
-# The rest is measured by benchmarks/memory.py: what TensorFlow needs to run at all once a graph is there
-# (threads, kernels, scratch space), and for the graph of each layer.
-_RUNTIME = 120 * _MIB
-_GRAPH_OF_A_LAYER = 4 * _MIB
+# What benchmarks/memory.py finds beside all that is counted: threads, kernels, scratch space and holes in the
+# heap, and with each layer's part of the graph, which is there in several states of optimization.
+_RUNTIME = 150 * _MIB
+_GRAPH_OF_A_LAYER = 16 * _MIB
 # Logits of one token are there as such, as probabilities, and as their gradient.
 _COPIES_OF_LOGITS = 3
 
@@ -44,12 +43,16 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it. Activations are gone when the last gradients come: the larger of the two counts."""
+        """All of it."""
         return self.weights + self.optimizer + self.runtime + self.in_a_step
 
     @property
     def in_a_step(self) -> int:
-        """What a step takes beside what is there between two steps."""
+        """What a step takes beside what is there between two steps.
+
+        When all gradients are there the activations are gone, but clipping makes the gradients once more:
+        the larger of the two counts.
+        """
         return max(self.activations + self.logits, self.gradients) + self.gradients
 
     def __str__(self) -> str:
@@ -79,6 +82,7 @@ def estimate_memory(
     accumulate: int = 1,
     logits_at_once: int | None = None,
     recompute: bool | None = None,
+    known: dict[Any, Activations] | None = None,
 ) -> MemoryEstimate:
     """Estimates the peak of the memory of training on batches of one shape, without computing anything.
 
@@ -96,6 +100,7 @@ def estimate_memory(
         logits_at_once: Tokens whose logits over a vocabulary are there at the same time. Defaults to `None`,
             all of a batch; the chunked cross-entropy has fewer.
         recompute: Whether layers are recomputed. Defaults to `None`, as the layers are set.
+        known: What was counted before for the same model; more is added. Defaults to `None`, nothing.
 
     Returns:
         The estimate.
@@ -105,7 +110,7 @@ def estimate_memory(
     state = 2 * trained if optimizer is None or not optimizer.built else _num_bytes(optimizer.variables)
     backbone = getattr(model, "backbone", model)
     shape = _Shape(batch_size, width, targets or width, recompute)
-    layers, activations = _backbone_activations(backbone, shape)
+    layers, activations = _backbone_activations(backbone, shape, {} if known is None else known)
     return MemoryEstimate(
         weights=_num_bytes(model.variables),
         optimizer=state + (trained if accumulate > 1 else 0),
@@ -122,6 +127,11 @@ class _Shape:
     width: int
     targets: int
     recompute: bool | None
+
+    @property
+    def of_batches(self) -> tuple[int, int]:
+        """What activations depend on."""
+        return self.batch, self.width
 
     def of(self, stack: str, backbone: Any) -> "_Shape":
         """The shape that a stack sees."""
@@ -141,7 +151,7 @@ def _logits(model: Any, shape: _Shape, at_once: int | None) -> int:
     return _COPIES_OF_LOGITS * 4 * head.settings.units * min(tokens, at_once or tokens)
 
 
-def _backbone_activations(backbone: Any, shape: _Shape) -> tuple[int, int]:
+def _backbone_activations(backbone: Any, shape: _Shape, known: dict[Any, Activations]) -> tuple[int, int]:
     """Number of layers, and bytes of activations at the worst moment."""
     kept = num_layers = 0
     widest = 0  # of what is there only while one layer is computed
@@ -149,7 +159,7 @@ def _backbone_activations(backbone: Any, shape: _Shape) -> tuple[int, int]:
     for name in ("encoder", "decoder"):
         if getattr(backbone.settings, name) is None:
             continue
-        stack = _Stack(backbone, name, shape.of(name, backbone), shape.width)
+        stack = _Stack(backbone, name, shape.of(name, backbone), shape.width, known)
         parts = stack.parts(learning)
         kept += sum(part.kept for part in parts)
         widest = max([widest, *(part.passing for part in parts)])
@@ -161,12 +171,14 @@ def _backbone_activations(backbone: Any, shape: _Shape) -> tuple[int, int]:
 class _Stack:
     """The activations of an encoder or a decoder."""
 
-    def __init__(self, backbone: Any, name: str, shape: _Shape, others: int):
+    def __init__(
+        self, backbone: Any, name: str, shape: _Shape, others: int, known: dict[Any, Activations]
+    ):
         self.backbone, self.name, self.shape, self.others = backbone, name, shape, others
         self.settings = getattr(backbone.settings, name)
         self.layers = backbone.stack_layers(name)
         self.dtype = self.layers[0].compute_dtype
-        self._known: dict[Any, Activations] = {}
+        self._known = known
 
     @property
     def learns(self) -> bool:
@@ -199,14 +211,16 @@ class _Stack:
 
     def _count(self, layer: Any, arguments: Any, options: Any, learning: bool) -> Activations:
         variables = [variable.value for variable in layer.trainable_variables]
-        key = (type(layer), str(options), learning, tuple(str(variable.shape) for variable in variables))
+        shapes = tuple(str(variable.shape) for variable in variables)
+        key = (type(layer), self.name, str(options), learning, shapes, self.shape.of_batches, self.others)
         if key not in self._known:
 
             def call(*tensors: Any) -> Any:
                 return layer(*tensors, **options, training=True)
 
             self._known[key] = count_activations(
-                call, arguments, variables, learn_input=learning, unknown=self._tokens_of_an_expert()
+                call,
+                arguments, variables, learn_input=learning, unknown=self._tokens_of_an_expert()
             )
         return self._known[key]
 
