@@ -198,9 +198,7 @@ def _plan(config: "RunConfig", prepared: Any, preset: Any) -> "Plan":
 
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
-    return steps.plan_run(
-        encoded, steps.build_model(encoded, prepared.label_map.names, loaded), prepared, loaded
-    )
+    return steps.plan_run(encoded, steps.build_model(encoded, prepared.label_map.names, loaded), prepared)
 
 
 def _train(

@@ -219,7 +219,7 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
     )
 
 
-def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
+def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData) -> Plan:
     """What the run would do; runs one step."""
     return make_plan(
         model,

@@ -171,9 +171,7 @@ def _backbone_activations(backbone: Any, shape: _Shape, known: dict[Any, Activat
 class _Stack:
     """The activations of an encoder or a decoder."""
 
-    def __init__(
-        self, backbone: Any, name: str, shape: _Shape, others: int, known: dict[Any, Activations]
-    ):
+    def __init__(self, backbone: Any, name: str, shape: _Shape, others: int, known: dict[Any, Activations]):
         self.backbone, self.name, self.shape, self.others = backbone, name, shape, others
         self.settings = getattr(backbone.settings, name)
         self.layers = backbone.stack_layers(name)
@@ -219,8 +217,7 @@ class _Stack:
                 return layer(*tensors, **options, training=True)
 
             self._known[key] = count_activations(
-                call,
-                arguments, variables, learn_input=learning, unknown=self._tokens_of_an_expert()
+                call, arguments, variables, learn_input=learning, unknown=self._tokens_of_an_expert()
             )
         return self._known[key]
 

@@ -100,9 +100,7 @@ def make_plan(
     longest = np.argsort(-data.train.lengths, kind="stable")[: config.batch_size]
     inputs, targets, weights = collate(data.train, longest, pad_id=data.pad_id)
     width = inputs["token_ids"].shape[1]
-    memory = MemoryPlan(
-        model, batch_size=len(longest), width=width, accumulate=config.gradient_accumulation
-    )
+    memory = MemoryPlan(model, batch_size=len(longest), width=width, accumulate=config.gradient_accumulation)
     warning = memory.warning()
     if warning is not None:
         _log.warning(warning)

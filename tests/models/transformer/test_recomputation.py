@@ -96,7 +96,7 @@ def train(backbone, *, recompute, compiled=True):
 CASES = [*((family, "float32") for family in sorted(FAMILIES)), ("bert", "mixed_bfloat16")]
 
 
-@pytest.mark.parametrize("family, policy", CASES)
+@pytest.mark.parametrize(("family", "policy"), CASES)
 def test_op_by_op_nothing_else_changes(family, policy):
     plain = train(make_backbone(family, policy), recompute=False, compiled=False)
     again = train(make_backbone(family, policy), recompute=True, compiled=False)
