@@ -64,7 +64,7 @@ class MemoryEstimate:
             "logits": self.logits,
         }
         listed = " · ".join(f"{name} {in_gib(size)}" for name, size in parts.items() if size >= _MIB)
-        return f"about {in_gib(self.total)} beside TensorFlow ({listed})"
+        return f"about {in_gib(self.total)} beside TensorFlow" + (f" ({listed})" if listed else "")
 
 
 def in_gib(num_bytes: float) -> str:
@@ -82,7 +82,7 @@ def estimate_memory(
     accumulate: int = 1,
     logits_at_once: int | None = None,
     recompute: bool | None = None,
-    known: dict[Any, Activations] | None = None,
+    known: dict[Any, Any] | None = None,
 ) -> MemoryEstimate:
     """Estimates the peak of the memory of training on batches of one shape, without computing anything.
 
@@ -128,11 +128,6 @@ class _Shape:
     targets: int
     recompute: bool | None
 
-    @property
-    def of_batches(self) -> tuple[int, int]:
-        """What activations depend on."""
-        return self.batch, self.width
-
     def of(self, stack: str, backbone: Any) -> "_Shape":
         """The shape that a stack sees."""
         behind = stack == "decoder" and backbone.settings.encoder is not None
@@ -151,7 +146,7 @@ def _logits(model: Any, shape: _Shape, at_once: int | None) -> int:
     return _COPIES_OF_LOGITS * 4 * head.settings.units * min(tokens, at_once or tokens)
 
 
-def _backbone_activations(backbone: Any, shape: _Shape, known: dict[Any, Activations]) -> tuple[int, int]:
+def _backbone_activations(backbone: Any, shape: _Shape, known: dict[Any, Any]) -> tuple[int, int]:
     """Number of layers, and bytes of activations at the worst moment."""
     kept = num_layers = 0
     widest = 0  # of what is there only while one layer is computed
@@ -171,7 +166,7 @@ def _backbone_activations(backbone: Any, shape: _Shape, known: dict[Any, Activat
 class _Stack:
     """The activations of an encoder or a decoder."""
 
-    def __init__(self, backbone: Any, name: str, shape: _Shape, others: int, known: dict[Any, Activations]):
+    def __init__(self, backbone: Any, name: str, shape: _Shape, others: int, known: dict[Any, Any]):
         self.backbone, self.name, self.shape, self.others = backbone, name, shape, others
         self.settings = getattr(backbone.settings, name)
         self.layers = backbone.stack_layers(name)
@@ -210,16 +205,23 @@ class _Stack:
     def _count(self, layer: Any, arguments: Any, options: Any, learning: bool) -> Activations:
         variables = [variable.value for variable in layer.trainable_variables]
         shapes = tuple(str(variable.shape) for variable in variables)
-        key = (type(layer), self.name, str(options), learning, shapes, self.shape.of_batches, self.others)
+        key = (type(layer), self.name, str(options), learning, shapes, self.shape.width, self.others)
         if key not in self._known:
 
             def call(*tensors: Any) -> Any:
                 return layer(*tensors, **options, training=True)
 
-            self._known[key] = count_activations(
-                call, arguments, variables, learn_input=learning, unknown=self._tokens_of_an_expert()
+            counted = count_activations(
+                call,
+                arguments,
+                variables,
+                learn_input=learning,
+                unknown=self._tokens_of_an_expert(),
             )
-        return self._known[key]
+            self._known[key] = (self.shape.batch, counted)
+        batch, counted = self._known[key]
+        share = self.shape.batch / batch  # what does not grow with the batch is small
+        return Activations(round(counted.kept * share), round(counted.passing * share))
 
     def _tokens_of_an_expert(self) -> int:
         experts = self.settings.experts

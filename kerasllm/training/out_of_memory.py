@@ -107,14 +107,16 @@ class MemoryPlan:
         return f"{texts} of up to {self.width} tokens"
 
     def _remedy(self, limit: int | None) -> str:
-        """The settings to try, from the first on that fits."""
+        """The settings to try: all that fit."""
         if not self.smaller:
             return "No setting takes less: use a smaller model, or a machine with more memory."
         fitting = [smaller for smaller in self.smaller if limit is None or smaller.estimate.total <= limit]
         if not fitting:
             least = min(self.smaller, key=lambda smaller: smaller.estimate.total)
             return f"None of the next smaller settings fits; the smallest is {least}. Combine several."
-        return f"Try {', or '.join(map(str, fitting))}."
+        # Of several batch sizes, the largest.
+        largest = {smaller.price: smaller for smaller in reversed(fitting)}
+        return f"Try {', or '.join(map(str, reversed(largest.values())))}."
 
 
 def _smaller(
@@ -134,7 +136,7 @@ def _smaller(
         found.append(
             Smaller(options, "steps as large as before", estimate(batch_size=half, accumulate=times))
         )
-        half //= 4
+        half //= 2
     if width // 2 >= _SHORTEST:
         options = f"-s data.sequence_length={width // 2}"
         found.append(Smaller(options, "longer texts are cut", estimate(width=width // 2)))

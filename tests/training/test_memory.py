@@ -44,8 +44,8 @@ def test_activations_are_those_that_the_gradient_reads():
         return tf.exp(tf.matmul(tf.tanh(x), kernel))
 
     counted = count_activations(function, [tf.TensorSpec((10, 6), tf.float32)], [kernel])
-    # tanh's and exp's gradients read their results, which the product reads too; exp's own is the result.
-    assert counted.kept == 10 * 6 * 4
+    # The gradients of tanh and exp read their results; that of the product reads tanh's once more.
+    assert counted.kept == 2 * 10 * 6 * 4
     frozen = count_activations(function, [tf.TensorSpec((10, 6), tf.float32)], [], learn_input=False)
     assert frozen.kept == 0
 
@@ -81,7 +81,8 @@ def test_weights_gradients_and_moments_are_exact():
 def test_activations_grow_with_the_batch_and_fall_with_checkpointing_and_precision():
     model = make_model(num_layers=6)
     one = estimate_memory(model, batch_size=4, width=8).activations
-    assert estimate_memory(model, batch_size=8, width=8).activations == 2 * one
+    twice = estimate_memory(model, batch_size=8, width=8).activations
+    assert twice == pytest.approx(2 * one, rel=0.01)
     assert estimate_memory(model, batch_size=4, width=16).activations > 2 * one  # scores are squares
     assert estimate_memory(model, batch_size=4, width=8, recompute=True).activations < one / 2
     assert (
@@ -116,8 +117,8 @@ def test_a_run_that_does_not_fit_is_told_what_does():
     assert warning.startswith("Training with batches of 64 texts of up to 64 tokens needs about 0.3 GiB more")
     assert "Try `-s training.gradient_checkpointing=true`" in warning
     assert "`-s training.batch_size=32 -s training.gradient_accumulation=2`" in warning
+    assert "batch_size=16" not in warning  # 32 is enough
     assert "`-s data.sequence_length=32`" in warning
-    assert "`-s model.lora.rank=8`" in warning
     assert "None of the next smaller settings fits" in plan.warning(available=MIB)
 
 
@@ -137,7 +138,7 @@ def test_the_message_after_memory_ran_out_has_the_numbers():
     assert message.startswith(
         "Out of memory with batches of one text of up to 64 tokens; training needs about"
     )
-    assert "activations" in message
+    assert "0.2 GiB beside TensorFlow. Try" in message
     assert message.endswith("The last checkpoint is intact.")
 
 
