@@ -5,17 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.limits import available_memory
+from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.models.heads import ModelWithHead
 from kerasllm.models.transformer.backbone import TransformerBackbone
 from kerasllm.models.transformer.settings import BackboneSettings, EmbeddingSettings, StackSettings
 from kerasllm.training.activations import count_activations
+from kerasllm.training.classification import TrainingData, classification_problem
 from kerasllm.training.memory import estimate_memory
 from kerasllm.training.optimizers import build_optimizer
 from kerasllm.training.out_of_memory import MemoryPlan
+from kerasllm.training.timetable import Timetable
+from kerasllm.training.trainer import prepare_step
 
 ROOT = Path(__file__).parent.parent.parent
 MIB = 2**20
@@ -154,6 +160,15 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     assert available_memory() == 1_000_000
     (tmp_path / "max").write_text("max\n")
     assert available_memory() > 1_000_000
+
+
+def test_one_setting_switches_checkpointing_on():
+    texts = EncodedTexts.from_lists([[1, 2, 3], [4, 5]], [[0, 0, 0], [0, 0]], np.array([0, 1]))
+    data = TrainingData(texts, None, pad_id=0, num_classes=2, multi_label=False)
+    config = TrainingConfig(epochs=1, batch_size=2, dtype_policy="float32", gradient_checkpointing=True)
+    model = make_model()
+    prepare_step(model, classification_problem(data, config), config, Timetable([1], accumulate=1))
+    assert [layer.recompute for layer in model.backbone.stack_layers("encoder")] == [True, True]
 
 
 def measure(**case):
