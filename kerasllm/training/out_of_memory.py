@@ -133,14 +133,13 @@ def _smaller(
     while half:
         times = accumulate * -(-batch_size // half)
         options = f"-s training.batch_size={half} -s training.gradient_accumulation={times}"
-        found.append(
-            Smaller(options, "steps as large as before", estimate(batch_size=half, accumulate=times))
-        )
+        found.append(Smaller(options, "steps about as large", estimate(batch_size=half, accumulate=times)))
         half //= 2
     if width // 2 >= _SHORTEST:
         options = f"-s data.sequence_length={width // 2}"
         found.append(Smaller(options, "longer texts are cut", estimate(width=width // 2)))
-    # Adapters are a few hundredths of the weights; the frozen rest has neither gradients nor moments.
-    adapters = replace(now, optimizer=now.optimizer // 50, gradients=now.gradients // 50)
-    found.append(Smaller("-s model.lora.rank=8", "only adapters are trained", adapters))
+    if now.gradients > now.weights // 2:
+        # Adapters are a few hundredths of the weights; the frozen rest has neither gradients nor moments.
+        adapters = replace(now, optimizer=now.optimizer // 50, gradients=now.gradients // 50)
+        found.append(Smaller("-s model.lora.rank=8", "only adapters are trained", adapters))
     return found
