@@ -89,6 +89,9 @@ class _Liveness:
         self.input = graph.inputs[0]
         # Gradients of weights are counted elsewhere: they stay until the optimizer has seen them all.
         self.results = {_source(tensor).ref() for tensor in graph.outputs}
+        # Where the shape of a result is not known before, that of its reshaped form often is.
+        same = [tensor for op in self.order if op.type in _SAME for tensor in op.outputs]
+        self.shapes = {_source(t).ref(): t.shape for t in same if t.shape.is_fully_defined()}
 
     def count(self) -> Activations:
         last = {_source(t).ref(): place for place, op in enumerate(self.order) for t in op.inputs}
@@ -113,9 +116,12 @@ class _Liveness:
         return tensor.op.type not in _SAME and tensor.ref() not in self.results
 
     def _size(self, tensor: Any) -> int:
-        if tensor.dtype in (tf.resource, tf.variant, tf.string) or tensor.shape.rank is None:
+        shape = tensor.shape
+        if not shape.is_fully_defined():
+            shape = self.shapes.get(tensor.ref(), shape)
+        if tensor.dtype in (tf.resource, tf.variant, tf.string) or shape.rank is None:
             return 0
-        sizes = [self.unknown if size is None else size for size in tensor.shape]
+        sizes = [self.unknown if size is None else size for size in shape]
         return int(np.prod(sizes, dtype=np.int64)) * tensor.dtype.size
 
 

@@ -66,6 +66,13 @@ def test_reshaped_results_count_once_and_unknown_sizes_as_told():
     spec = [tf.TensorSpec((8, 4), tf.float32)]
     assert count_activations(function, spec, [variable]).kept == 2 * 8 * 4 * 4
 
+    def later_known(x):
+        some = tf.where(tf.reshape(x, [-1]) > -9)[:, 0]
+        return tf.exp(tf.reshape(tf.tanh(tf.gather(tf.reshape(x, [-1]), some)), [8, 4]))
+
+    # Beside what tanh and exp gave there are the places, int64, as many as told.
+    assert count_activations(later_known, spec, [], unknown=1).kept == 2 * 8 * 4 * 4 + 8
+
     def routed(x):
         return tf.tanh(tf.gather(x, tf.where(x[:, 0] > 0)[:, 0]))
 
