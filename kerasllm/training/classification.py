@@ -1,26 +1,21 @@
 """Text classification, as the trainer sees it."""
 
+import logging
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import (
-    EncodedTexts,
-    epoch_batches,
-    evaluation_batches,
-    num_batches_of,
-    training_batches,
-)
-from kerasllm.models.builders import with_dtype_policy
+from kerasllm.data.batching import evaluation_source, make_source
+from kerasllm.data.token_ids import EncodedTexts
+from kerasllm.models.packing import rebuild
 from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.losses import classification_loss
 from kerasllm.training.objectives import Classification
 from kerasllm.training.problem import Problem
 
 __all__ = ["TrainingData", "classification_problem"]
+
+_log = logging.getLogger("kerasllm.training")
 
 
 @dataclass(frozen=True)
@@ -55,39 +50,21 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
     loss = classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing)
     validation = None
     if data.validation is not None:
-        validation = evaluation_batches(data.validation, 2 * config.batch_size, pad_id=data.pad_id)
+        # A packed model reads single texts too, and gives the same answers for them.
+        validation = evaluation_source(data.validation, 2 * config.batch_size, pad_id=data.pad_id).epoch()
+    train = make_source(data.train, config, pad_id=data.pad_id, seed=seed)
+    _log.info(
+        "%d batches an epoch; %.1f %% of the places in them are padding.",
+        train.num_batches(0),
+        100 * train.padding_share,
+    )
     return Problem(
         objective=Classification(loss, data.num_classes),
-        train=_Grouped(data.train, config.batch_size, data.pad_id, seed),
+        train=train,
         validation=validation,
-        rebuild=with_dtype_policy,
+        rebuild=rebuild,
         loss=loss,
         metrics=classification_metrics(data.num_classes, multi_label=data.multi_label),
         augmentation=data.augmentation,
         longest=int(data.train.lengths.max()),
     )
-
-
-@dataclass(frozen=True)
-class _Grouped:
-    texts: EncodedTexts
-    batch_size: int
-    pad_id: int
-    seed: int
-    padding_share: float = 0.0
-
-    @cached_property
-    def element_spec(self) -> Any:
-        return self.dataset().element_spec
-
-    def num_batches(self, epoch: int) -> int:
-        return num_batches_of(self.texts, self.batch_size)
-
-    def rows(self, epoch: int, batch: int) -> np.ndarray:
-        return epoch_batches(self.texts.lengths, self.batch_size, seed=self.seed, epoch=epoch)[batch]
-
-    def dataset(self, first_epoch: int = 0, first_batch: int = 0) -> Any:
-        first = first_epoch * self.num_batches(0) + first_batch
-        return training_batches(
-            self.texts, self.batch_size, pad_id=self.pad_id, seed=self.seed, first_step=first
-        )

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import collate
 from kerasllm.training.classification import TrainingData, classification_problem
 from kerasllm.training.out_of_memory import MemoryPlan
 from kerasllm.training.timetable import Timetable
@@ -29,6 +28,7 @@ class Plan:
         steps_per_epoch, num_steps: Optimizer steps.
         tokens_per_epoch: Tokens of the training rows, after truncation.
         truncated_share: Share of training rows that are cut.
+        padding_share: Share of the places in the batches that hold no token.
         num_parameters, num_trainable: Of the whole model.
         dtype_policy: Precision.
         memory_gib: Estimated peak memory of training beside TensorFlow itself.
@@ -46,6 +46,7 @@ class Plan:
     num_steps: int
     tokens_per_epoch: int
     truncated_share: float
+    padding_share: float
     num_parameters: int
     num_trainable: int
     dtype_policy: str
@@ -65,6 +66,7 @@ class Plan:
             f"labels       {', '.join(self.labels)}\n"
             f"tokens       {self.tokens_per_epoch:,} an epoch · at most {self.sequence_length} a text · "
             f"{self.truncated_share:.1%} of the texts are cut\n"
+            f"padding      {self.padding_share:.1%} of the places in the batches\n"
             f"steps        {self.num_steps:,} ({self.steps_per_epoch:,} an epoch)\n"
             f"parameters   {self.num_parameters:,} ({self.num_trainable:,} trained) · {self.dtype_policy}\n"
             f"memory       {self.memory}\n"
@@ -97,10 +99,9 @@ def make_plan(
     batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
     table = Timetable(batches, accumulate=config.gradient_accumulation)
     step = prepare_step(model, problem, config, table)
-    longest = np.argsort(-data.train.lengths, kind="stable")[: config.batch_size]
-    inputs, targets, weights = collate(data.train, longest, pad_id=data.pad_id)
-    width = inputs["token_ids"].shape[1]
-    memory = MemoryPlan(model, batch_size=len(longest), width=width, accumulate=config.gradient_accumulation)
+    inputs, targets, weights = next(iter(problem.train.dataset()))  # the longest
+    rows, width = (int(size) for size in inputs["token_ids"].shape)
+    memory = MemoryPlan(model, batch_size=rows, width=width, accumulate=config.gradient_accumulation)
     warning = memory.warning()
     if warning is not None:
         _log.warning(warning)
@@ -117,6 +118,7 @@ def make_plan(
         num_steps=table.total,
         tokens_per_epoch=int(data.train.lengths.sum()),
         truncated_share=truncated_share,
+        padding_share=problem.train.padding_share,
         num_parameters=total,
         num_trainable=trainable,
         dtype_policy=config.dtype_policy,

@@ -14,15 +14,15 @@ __all__ = ["Batches", "Problem"]
 
 
 class Batches(Protocol):
-    """Where the batches of a run come from: a pure function of data, settings, seed and epoch.
+    """Where the batches of a run come from: a pure function of data, settings, seed and epoch."""
 
-    Attributes:
-        padding_share: Share of the positions in the batches that hold no token.
-        element_spec: Of `(inputs, targets, weights)`.
-    """
+    @property
+    def padding_share(self) -> float:
+        """Share of the places in the batches that hold no token."""
 
-    padding_share: float
-    element_spec: Any
+    @property
+    def element_spec(self) -> Any:
+        """Of `(inputs, targets, weights)`."""
 
     def num_batches(self, epoch: int) -> int:
         """How many there are in an epoch."""

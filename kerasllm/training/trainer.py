@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
@@ -23,7 +22,7 @@ from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.step import NotFiniteError, TrainingStep
 from kerasllm.training.timetable import Timetable, windows
-from kerasllm.training.watchdog import diagnose, safer_policy
+from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
 _log = logging.getLogger("kerasllm.training")
 
@@ -234,12 +233,10 @@ class _Session:
 
     def _memory(self) -> MemoryPlan:
         """What the longest batch takes."""
-        return MemoryPlan(
-            self.model,
-            batch_size=self.config.batch_size,
-            width=self.problem.longest,
-            accumulate=self.config.gradient_accumulation,
-        )
+        inputs = next(iter(self.problem.train.dataset()))[0]  # the first is the longest
+        rows, width = (int(size) for size in inputs["token_ids"].shape)
+        accumulate = self.config.gradient_accumulation
+        return MemoryPlan(self.model, batch_size=rows, width=width, accumulate=accumulate)
 
     def after(self, error: NotFiniteError) -> "_Session":
         """The run in a safer dtype policy, from the last good state; or the error, if it is to stop.
@@ -250,11 +247,15 @@ class _Session:
         step, (epoch, numbers) = self.state.step, self.table.batches_of(self.state.step)
         rows = [self.problem.train.rows(epoch, number) for number in numbers]
         reason = diagnose(self.step, error, rows=rows, losses=self._losses, policy=self.policy)
-        place = step - self.table.start(epoch)
-        what = (
-            f"The loss became {error.loss:.4g}" if not np.isfinite(error.loss) else "A gradient is not finite"
+        sentence = describe(
+            error,
+            self.step,
+            epoch=epoch,
+            place=step - self.table.start(epoch),
+            rows=rows,
+            losses=self._losses,
         )
-        sentence = f"{what} in epoch {epoch + 1}, step {place + 1} (step {step + 1} of the run). {reason}"
+        sentence = f"{sentence} {reason}"
         policy = safer_policy(self.policy)
         if self.config.on_nonfinite == "stop" or policy is None:
             raise TrainingError(
@@ -263,9 +264,8 @@ class _Session:
             ) from error
         _log.warning("%s Going on in %s from the last good state.", sentence, policy)
         if self.keeper is not None:
-            with contextlib.suppress(
-                CheckpointError
-            ):  # a weight is no number: the one before is the last good
+            # Not where a weight is no number: then the newest checkpoint is the last good state.
+            with contextlib.suppress(CheckpointError):
                 self.keeper.save_if_new()
         if not self.checkpoints.names():
             raise TrainingError(f"{sentence} There is no good state to go on from yet.") from error
