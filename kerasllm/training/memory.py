@@ -138,6 +138,11 @@ def _num_bytes(variables: Any, least: int = 1) -> int:
     return sum(int(np.prod(v.shape)) * max(tf.as_dtype(v.dtype).size, least) for v in variables)
 
 
+def _trained(layer: Any) -> list[Any]:
+    """Its trained variables; `trainable_variables` of a frozen layer leaves out adapters inside it."""
+    return [variable for variable in layer.variables if variable.trainable]
+
+
 def _logits(model: Any, shape: _Shape, at_once: int | None) -> int:
     head = getattr(model, "head", None)
     if head is None or head.settings.pool != "none":
@@ -150,7 +155,7 @@ def _backbone_activations(backbone: Any, shape: _Shape, known: dict[Any, Any]) -
     """Number of layers, and bytes of activations at the worst moment."""
     kept = num_layers = 0
     widest = 0  # of what is there only while one layer is computed
-    learning = bool(backbone.token_embedding.trainable_variables)
+    learning = bool(_trained(backbone.token_embedding))
     for name in ("encoder", "decoder"):
         if getattr(backbone.settings, name) is None:
             continue
@@ -175,18 +180,18 @@ class _Stack:
 
     @property
     def learns(self) -> bool:
-        return any(layer.trainable_variables for layer in self.layers)
+        return any(_trained(layer) for layer in self.layers)
 
     def parts(self, learning: bool) -> list[Activations]:
         """Of the embeddings and of each layer; nothing is kept below the lowest one that learns."""
         embeddings = self.backbone.get_layer(f"{self.name}_embeddings")
         parts = [self._count(embeddings, self._embedding_arguments(embeddings), {}, learning)]
-        learning = learning or bool(embeddings.trainable_variables)
+        learning = learning or bool(_trained(embeddings))
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             options = {"first_only": self.backbone.settings.first_only and last}
             parts.append(self._of_layer(layer, options, learning))
-            learning = learning or bool(layer.trainable_variables)
+            learning = learning or bool(_trained(layer))
         return parts
 
     def _of_layer(self, layer: TransformerLayer, options: Any, learning: bool) -> Activations:
@@ -203,7 +208,7 @@ class _Stack:
         return Activations(inputs, counted.kept + counted.passing - inputs)
 
     def _count(self, layer: Any, arguments: Any, options: Any, learning: bool) -> Activations:
-        variables = [variable.value for variable in layer.trainable_variables]
+        variables = [variable.value for variable in _trained(layer)]
         shapes = tuple(str(variable.shape) for variable in variables)
         key = (type(layer), self.name, str(options), learning, shapes, self.shape.width, self.others)
         if key not in self._known:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.limits import available_memory
 from kerasllm.data.pipeline import EncodedTexts
+from kerasllm.models.adapters import LoRASettings, add_lora
 from kerasllm.models.heads import ModelWithHead
 from kerasllm.models.transformer.backbone import TransformerBackbone
 from kerasllm.models.transformer.settings import BackboneSettings, EmbeddingSettings, StackSettings
@@ -114,6 +115,15 @@ def test_a_frozen_backbone_keeps_nothing():
     frozen = estimate_memory(model, batch_size=4, width=8)
     assert frozen.activations < full.activations / 6
     assert frozen.gradients == 4 * (16 * 2 + 2)
+
+
+def test_adapters_in_frozen_layers_keep_what_they_need():
+    model = make_model(num_layers=6)
+    full = estimate_memory(model, batch_size=4, width=8)
+    add_lora(model, LoRASettings(rank=2), roles=("query", "value"))
+    adapted = estimate_memory(model, batch_size=4, width=8)
+    assert full.activations / 2 < adapted.activations < full.activations
+    assert adapted.gradients < full.gradients / 4
 
 
 def test_logits_over_a_vocabulary_count_three_times():
