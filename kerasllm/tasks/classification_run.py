@@ -235,9 +235,8 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
     return model
 
 
-def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
+def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData) -> Plan:
     """What the run would do; runs one step."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads")
     return make_plan(
         model,
         encoded.data,
@@ -246,7 +245,6 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
         sequence_length=encoded.config.data.sequence_length or 0,
         num_test=prepared.test.num_rows if prepared.test is not None else 0,
         truncated_share=encoded.truncated_share,
-        layers=tuple(int(preset.config[key]) for key in keys),  # type: ignore[arg-type]
     )
 
 

@@ -64,7 +64,7 @@ def plan(request: Request) -> "Plan":
     prepared, preset = _prepared(request), _loaded(request.preset)
     encoded = steps.encode_run(request.config, prepared, preset, augmentation=request.augmentation)
     model = steps.build_model(encoded, prepared.label_map.names, preset)
-    return steps.plan_run(encoded, model, prepared, preset)
+    return steps.plan_run(encoded, model, prepared)
 
 
 def _train(request: Request, prepared: "PreparedData", directory: "RunDirectory") -> "TextClassifier":

@@ -17,6 +17,7 @@ _log = logging.getLogger("kerasllm.training")
 # What a resumed run may have otherwise than before: what does not decide the weights. More epochs stretch a
 # falling rate from there on.
 _MAY_CHANGE = {
+    "training.gradient_checkpointing",
     "data.cache",
     "output_dir",
     "training.epochs",

@@ -17,6 +17,7 @@ from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.loop import run_epochs
 from kerasllm.training.optimizers import EvaluateAverages, GradualUnfreezing, build_optimizer
+from kerasllm.training.out_of_memory import MemoryPlan
 from kerasllm.training.problem import Problem
 from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
@@ -144,6 +145,7 @@ def prepare_step(
         jit_compile=False,  # each batch width would compile anew
         auto_scale_loss=False,  # the step has a loss scale of its own
     )
+    getattr(model, "backbone", model).recompute_layers(config.gradient_checkpointing)
     return TrainingStep(
         model,
         problem.objective,
@@ -193,6 +195,9 @@ class _Session:
         if config.unfreeze is not None:
             layers = config.unfreeze
             own.append(GradualUnfreezing(lambda epoch: layers[min(epoch, len(layers) - 1)]))
+        warning = self._memory().warning()
+        if warning is not None:
+            _log.warning(warning)
         bar = progress(num_epochs=config.epochs, steps_per_epoch=table.steps[0])
         interrupts = StopBetweenBatches()
         evaluate = self._evaluation([*self.callbacks, interrupts])
@@ -224,9 +229,16 @@ class _Session:
             self.keeper.save_if_new()
             raise
         except tf.errors.ResourceExhaustedError as error:
-            raise TrainingError(_out_of_memory(config, self.problem.longest)) from error
+            raise TrainingError(self._memory().out_of_memory()) from error
         finally:
             bar.close()
+
+    def _memory(self) -> MemoryPlan:
+        """What the longest batch takes."""
+        inputs = next(iter(self.problem.train.dataset()))[0]  # the first is the longest
+        rows, width = (int(size) for size in inputs["token_ids"].shape)
+        accumulate = self.config.gradient_accumulation
+        return MemoryPlan(self.model, batch_size=rows, width=width, accumulate=accumulate)
 
     def after(self, error: NotFiniteError) -> "_Session":
         """The run in a safer dtype policy, from the last good state; or the error, if it is to stop.
@@ -295,11 +307,3 @@ class _Losses(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Keeps one."""
         self.losses.append(float((logs or {}).get("loss", 0.0)))
-
-
-def _out_of_memory(config: TrainingConfig, longest: int) -> str:
-    return (
-        f"Out of memory with batches of {config.batch_size} texts of up to {longest} tokens. "
-        f"Try `-s training.batch_size={max(1, config.batch_size // 2)}` or a shorter "
-        f"`-s data.sequence_length={max(8, longest // 2)}`."
-    )
