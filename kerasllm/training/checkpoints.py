@@ -2,7 +2,8 @@
 
 ```
 checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` when it ended an epoch
-  model.safetensors      every variable of the model, random generators included
+  model.safetensors      every variable of the model that training changes, random generators included
+  frozen.json            the hash of the others, where adapters are trained over frozen weights
   optimizer.safetensors  every variable of the optimizer, loss scale included
   metrics.safetensors    the running sums of the epoch's metrics
   others.safetensors     whatever else the next step depends on, where there is something
@@ -26,6 +27,7 @@ import keras
 from kerasllm.errors import CheckpointError
 from kerasllm.resources.atomic import atomic_directory, atomic_remove, remove_leftovers
 from kerasllm.resources.manifest import verify_manifest, write_manifest
+from kerasllm.training.frozen_base import changing_variables, check_frozen, write_frozen
 from kerasllm.training.variable_files import assign_arrays, read_arrays, write_variables
 
 FORMAT_VERSION = 1
@@ -105,6 +107,7 @@ class Checkpoints:
             for part, variables in self._variables(model).items():
                 name = f"{part}.safetensors"
                 hashes[name] = write_variables(folder / name, variables, finite=part != _METRICS)
+            write_frozen(folder, model)
             document = {"format_version": FORMAT_VERSION, **asdict(state)}
             (folder / "state.json").write_text(json.dumps(document, indent=1))
             write_manifest(folder, known=hashes)
@@ -138,6 +141,7 @@ class Checkpoints:
         if path is None:
             return None
         state, parts = _read_state(path), self._variables(model)
+        check_frozen(path, model)
         if path.name.endswith(_END):
             parts.pop(_METRICS)
         # Everything is read before anything is changed: a file that does not fit must not leave half a state.
@@ -159,7 +163,9 @@ class Checkpoints:
         """
         path = self.directory / name
         verify_manifest(path, error=CheckpointError)
-        assign_arrays(model.variables, read_arrays(path / "model.safetensors", model.variables))
+        check_frozen(path, model)
+        variables = changing_variables(model)
+        assign_arrays(variables, read_arrays(path / "model.safetensors", variables))
         if averaged:
             variables = model.optimizer.variables
             assign_arrays(variables, read_arrays(path / "optimizer.safetensors", variables))
@@ -188,7 +194,7 @@ class Checkpoints:
 
     def _variables(self, model: keras.Model) -> dict[str, list[Any]]:
         own = [variable for metric in model.metrics for variable in metric.variables]
-        parts = {"model": model.variables, "optimizer": model.optimizer.variables, _METRICS: own}
+        parts = {"model": changing_variables(model), "optimizer": model.optimizer.variables, _METRICS: own}
         return {**parts, **self.parts}
 
     def _newest_intact(self) -> Path | None:
