@@ -128,5 +128,5 @@ def _path(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
-def _bytes(array: np.ndarray) -> memoryview:
+def _bytes(array: np.ndarray) -> Any:
     return memoryview(array.reshape(-1).view(np.uint8))
