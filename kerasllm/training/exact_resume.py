@@ -113,8 +113,8 @@ class ExactResume(keras.callbacks.Callback):
     def _check_model(self) -> None:
         if not self.model.built:
             raise TrainingError(
-                "The model has no weights yet, so there is nothing that a checkpoint could be put into. Build "
-                "it before `fit`: let it begin with a `keras.Input`, or call it once on a batch."
+                "The model has no weights yet, so there is nothing to put a checkpoint into. Build it "
+                "before `fit`: let it begin with a `keras.Input`, or call it once on a batch."
             )
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         if replicas > 1:

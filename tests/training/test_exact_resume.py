@@ -98,9 +98,7 @@ def train(folder, kind="arrays", *, dies=-1, epochs=EPOCHS, every=1, model=None,
     stop = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True)
     callbacks = [counts, stop, *others, dies_at(model, dies)]
     resume = ExactResume(folder, callbacks=callbacks, every=every)
-    history = model.fit(
-        **DATA[kind](), epochs=epochs, validation_data=(X, Y), verbose=0, callbacks=[resume]
-    )
+    history = model.fit(**DATA[kind](), epochs=epochs, validation_data=(X, Y), verbose=0, callbacks=[resume])
     return model, history, counts
 
 
@@ -124,7 +122,9 @@ def interrupted(folder, kind, steps):
 def test_interrupted_it_ends_in_the_same_numbers(tmp_path, kind):
     whole = train(tmp_path / "whole", kind)
     assert whole[0].optimizer.iterations > STEPS + 2
-    assert_same(whole, interrupted(tmp_path / "run", kind, [2, STEPS, STEPS + 2]))
+    assert_same(
+        whole, interrupted(tmp_path / "run", kind, [2, STEPS, STEPS + 2] if kind == "arrays" else [STEPS + 2])
+    )
 
 
 @pytest.mark.slow
@@ -168,17 +168,22 @@ def reshuffled():
     return {"x": dataset, "shuffle": False}
 
 
-def too_short():
-    return {"x": pipeline(), "shuffle": False, "steps_per_epoch": STEPS - 1}
+def cut_short():
+    return {"x": stream().take(3), "steps_per_epoch": STEPS, "shuffle": False}
 
 
 @pytest.mark.parametrize(
     ("first", "second", "step", "message"),
     [
         (DATA["arrays"], other_order, 2, r"The first 2 batches are not those that were trained on before"),
-        (reshuffled, reshuffled, STEPS, r"The first 1 batches are not .* `reshuffle_each_iteration=False`"),
+        (
+            reshuffled,
+            reshuffled,
+            STEPS + 1,
+            r"The first 1 batches are not .* `reshuffle_each_iteration=False`",
+        ),
         (DATA["arrays"], DATA["repeated"], 2, r"An epoch has 5 steps, but had 6 when"),
-        (too_short, too_short, STEPS - 1, r"The data ended after . steps of the epoch, .*`dataset.repeat"),
+        (DATA["stream"], cut_short, 5, r"The data ended after 3 steps of the epoch, .*`dataset.repeat"),
     ],
 )
 def test_other_data_is_refused(tmp_path, first, second, step, message):
@@ -188,7 +193,7 @@ def test_other_data_is_refused(tmp_path, first, second, step, message):
     ):
         model = make_model()
         resume = ExactResume(tmp_path, callbacks=[dies_at(model, dies)], every=1)
-        with pytest.raises(error, match=words), pytest.warns() as _:
+        with pytest.raises(error, match=words):
             model.fit(**data(), epochs=EPOCHS, verbose=0, callbacks=[resume])
 
 
@@ -219,3 +224,90 @@ def test_several_steps_per_execution(tmp_path):
     with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path / "run", "pipeline", dies=STEPS + 2, steps_per_execution=2)
     assert_same(whole, train(tmp_path / "run", "pipeline", steps_per_execution=2))
+
+
+CHILD = """
+import json, os, sys, time
+sys.path.insert(0, os.getcwd())
+import numpy as np
+import tensorflow as tf
+from pathlib import Path
+import tests.training.test_exact_resume as here
+
+def run(folder, kind):
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    slow = here.keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.02))
+    print("begins", flush=True)
+    model, history, counts = here.train(folder, kind, every=2, epochs=6, others=[slow])
+    known = {"history": history.history, "epochs": history.epoch, "seen": counts.seen}
+    np.savez(folder / "numbers.npz", *here.numbers(model))
+    (folder / "known.json").write_text(json.dumps(known))
+
+# A fork server, where TensorFlow is imported but has not run anything: each line is a run.
+for line in sys.stdin:
+    folder, kind = line.split()
+    child = os.fork()
+    if child == 0:
+        try:
+            run(Path(folder), kind)
+        except BaseException as error:
+            print("failed", repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    print("child", child, flush=True)
+    _, status = os.waitpid(child, 0)
+    print("ended", status, flush=True)
+"""
+
+
+def run_child(server, folder, kind, seconds=None):
+    """Trains in a forked process to its end, or to its death so many seconds after training began."""
+    folder.mkdir(exist_ok=True)
+    server.stdin.write(f"{folder} {kind}\n")
+    server.stdin.flush()
+    child, began = 0, False
+    while not (child and began):
+        words = server.stdout.readline().split()
+        assert words, "the fork server died"
+        assert words[0] in ("child", "begins"), words
+        child, began = (int(words[1]), began) if words[0] == "child" else (child, True)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)  # at worst a process that has ended and waits for nobody
+    status = int(server.stdout.readline().split()[1])
+    assert status in (0, signal.SIGKILL), status
+    return status == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["arrays", "pipeline", "stream"])
+def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
+    """SIGKILL in a plain `fit`: the weights, the optimizer, the logs of each epoch, and the callbacks."""
+    random = np.random.default_rng(0)
+    server = subprocess.Popen(
+        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    began = time.monotonic()
+    assert run_child(server, tmp_path / "whole", kind)
+    seconds = time.monotonic() - began
+    kills = 0
+    for number in range(3):
+        folder = tmp_path / str(number)
+        for _ in range(8):
+            if run_child(server, folder, kind, random.uniform(0.1, 0.9) * seconds):
+                break
+            kills += 1
+        else:
+            assert run_child(server, folder, kind)
+        with np.load(tmp_path / "whole" / "numbers.npz") as one, np.load(folder / "numbers.npz") as other:
+            assert one.files == other.files
+            for name in one.files:
+                np.testing.assert_array_equal(one[name], other[name])
+        assert (tmp_path / "whole" / "known.json").read_text() == (folder / "known.json").read_text()
+        assert not list(folder.rglob(".tmp-*"))
+    server.stdin.close()
+    server.wait(timeout=30)
+    assert kills >= 6
+    print(f"{kind}: {kills} kills, 3 runs, 0 differ")
