@@ -38,7 +38,13 @@ from kerasllm.training.trainer import TrainingData
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
 # What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
+_MAY_CHANGE = (
+    "training.epochs",
+    "training.checkpoint_every",
+    "training.patience",
+    "training.patience_steps",
+    "training.tensorboard",
+)
 
 
 @dataclass(frozen=True)
