@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kerasllm
 from kerasllm.errors import CheckpointError, ConfigError, TrainingError
+from kerasllm.testing import tiny_bert, tiny_reviews
 from kerasllm.training.exact_resume import ExactResume
+from kerasllm.training.optimizers.unfreezing import GradualUnfreezing
 
 ROWS, BATCH, EPOCHS = 22, 4, 3
 STEPS = -(-ROWS // BATCH)
@@ -224,6 +227,32 @@ def test_several_steps_per_execution(tmp_path):
     with pytest.raises(RuntimeError, match="killed"):
         train(tmp_path / "run", "pipeline", dies=STEPS + 2, steps_per_execution=2)
     assert_same(whole, train(tmp_path / "run", "pipeline", steps_per_execution=2))
+
+
+def test_with_callbacks_that_make_the_train_function_anew(tmp_path):
+    def run(folder, dies=-1):
+        model = make_model()
+        unfreezing = GradualUnfreezing({0: 0, 1: 1})
+        resume = ExactResume(folder, callbacks=[unfreezing, dies_at(model, dies)], every=1)
+        history = model.fit(**DATA["arrays"](), epochs=2, verbose=0, callbacks=[resume])
+        return model, history, Counts()
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "run", STEPS + 2)
+    assert_same(whole, run(tmp_path / "run"))
+
+
+def test_in_finetune_it_says_that_it_is_not_needed(tmp_path):
+    rows = tiny_reviews(8)
+    preset = tiny_bert(tmp_path / "bert", texts=[row["text"] for row in rows])
+    with pytest.raises(
+        TrainingError, match=r"is for Keras' own `fit`.*--resume`, and leave this callback out"
+    ):
+        kerasllm.finetune(
+            preset, rows, validation_data=None, epochs=1, output_dir=tmp_path / "run",
+            callbacks=[ExactResume(tmp_path / "mine")],
+        )  # fmt: skip
 
 
 CHILD = """
