@@ -201,7 +201,7 @@ def test_the_best_model_so_far_is_exported_as_numbered_versions(classifier, tmp_
         model.fit(batches(classifier), epochs=3, verbose=0, shuffle=False, callbacks=[scripted, export])
     assert [exported.version for exported in export.exports] == [1, 2]
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["1", "2"]
-    scores = [exported.predict(TEXTS)["scores"] for exported in export.exports]
+    scores = [exported.predict({"text": TEXTS})["scores"] for exported in export.exports]
     np.testing.assert_allclose(scores[1], classifier.scores(TEXTS), atol=1e-4)
     assert abs(np.asarray(scores[0]) - np.asarray(scores[1])).max() > 1e-4
     assert "Exported after epoch 3" in caplog.text

@@ -62,6 +62,13 @@ class Throughput(keras.callbacks.Callback):
             DataError: If `pad_id` is given and there are no token ids.
         """
 
+        inputs = _named_inputs(dataset.element_spec)
+        if pad_id is not None and not {"padding_mask", "token_ids"} & set(inputs):
+            raise DataError(
+                f"`pad_id` is given, but no token ids to find it in: the inputs are {sorted(inputs)}. "
+                "Name them `token_ids`, or add a `padding_mask`."
+            )
+
         def note(index: Any, batch: Any) -> Any:
             counts = [tf.cast(number, tf.int64) for number in _count(batch, pad_id)]
             noted = tf.numpy_function(self._note, [index, *counts], tf.int64)
@@ -115,19 +122,18 @@ class Throughput(keras.callbacks.Callback):
         _log.info("Epoch %d: %s", epoch + 1, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
 
 
-def _count(batch: Any, pad_id: int | None) -> tuple[Any, Any, Any]:
+def _named_inputs(batch: Any) -> dict[str, Any]:
     inputs = batch[0] if isinstance(batch, tuple) else batch
+    return inputs if isinstance(inputs, dict) else {"token_ids": inputs}
+
+
+def _count(batch: Any, pad_id: int | None) -> tuple[Any, Any, Any]:
+    inputs = _named_inputs(batch)
     rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
-    named = inputs if isinstance(inputs, dict) else {"token_ids": inputs}
-    if "padding_mask" in named:
-        mask = named["padding_mask"]
+    if "padding_mask" in inputs:
+        mask = inputs["padding_mask"]
     elif pad_id is None:
         return rows, 0, 0
-    elif "token_ids" in named and tf.is_tensor(named["token_ids"]):
-        mask = named["token_ids"] != tf.cast(pad_id, named["token_ids"].dtype)
     else:
-        raise DataError(
-            f"`pad_id` is given, but there are no token ids to find it in: the inputs are {sorted(named)}. "
-            "Name them `token_ids`, or add a `padding_mask`."
-        )
+        mask = inputs["token_ids"] != tf.cast(pad_id, inputs["token_ids"].dtype)
     return rows, tf.reduce_sum(tf.cast(mask, tf.int64)), tf.size(mask)
