@@ -291,7 +291,11 @@ for line in sys.stdin:
 
 
 def run_child(server, folder, kind, seconds=None):
-    """Trains in a forked process to its end, or to its death so many seconds after training began."""
+    """Trains in a forked process to its end, or to its death so many seconds after training began.
+
+    Returns:
+        Whether it came to its end, and the seconds from the beginning of training.
+    """
     folder.mkdir(exist_ok=True)
     server.stdin.write(f"{folder} {kind}\n")
     server.stdin.flush()
@@ -301,12 +305,13 @@ def run_child(server, folder, kind, seconds=None):
         assert words, "the fork server died"
         assert words[0] in ("child", "begins"), words
         child, began = (int(words[1]), began) if words[0] == "child" else (child, True)
+    since = time.monotonic()
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)  # at worst a process that has ended and waits for nobody
     status = int(server.stdout.readline().split()[1])
     assert status in (0, signal.SIGKILL), status
-    return status == 0
+    return status == 0, time.monotonic() - since
 
 
 @pytest.mark.slow
@@ -318,18 +323,17 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
     server = subprocess.Popen(
         [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    began = time.monotonic()
-    assert run_child(server, tmp_path / "whole", kind)
-    seconds = time.monotonic() - began
+    ended, seconds = run_child(server, tmp_path / "whole", kind)
+    assert ended
     kills = 0
     for number in range(3):
         folder = tmp_path / str(number)
         for _ in range(8):
-            if run_child(server, folder, kind, random.uniform(0.1, 0.9) * seconds):
+            if run_child(server, folder, kind, random.uniform(0.1, 0.8) * seconds)[0]:
                 break
             kills += 1
         else:
-            assert run_child(server, folder, kind)
+            assert run_child(server, folder, kind)[0]
         with np.load(tmp_path / "whole" / "numbers.npz") as one, np.load(folder / "numbers.npz") as other:
             assert one.files == other.files
             for name in one.files:

@@ -78,7 +78,7 @@ def test_the_bar_shows_the_same(monkeypatch):
     assert "of the run" in shown[3]["left"]
     bar.show({"val_accuracy": 0.125})
     assert "val_accuracy 0.125" in shown[-1]["figures"]
-    written = terminal.getvalue()
+    written = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
     assert "Epoch 1/2: val_accuracy" in written
     assert "10/10" in written
 
