@@ -303,6 +303,9 @@ class TrainingConfig(Section):
         default=None,
         description="Steps between two checkpoints, beside the one after each epoch; none for that one only.",
     )
+    tensorboard: bool = Field(
+        default=False, description="Whether to write `logs/` for TensorBoard, an extra to be installed."
+    )
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
     )
