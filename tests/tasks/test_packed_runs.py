@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 import kerasllm
-from kerasllm.api import run_config
+from kerasllm.api import finetune_from_config
 from kerasllm.config.loading import load_config
 from kerasllm.errors import ConfigError
 from kerasllm.models.packing import is_packed
 from kerasllm.testing import tiny_reviews
 from kerasllm.tokenization.tokenizer import Tokenizer
 
-LEARNING = {"epochs": 12, "learning_rate": 5e-3}
+LEARNING = {"epochs": 5, "learning_rate": 5e-3}
 
 
 @pytest.fixture
 def reviews(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASLLM_CACHE", str(tmp_path / "cache"))
-    return tiny_reviews(96)
+    return tiny_reviews(128)
 
 
 def tune(preset, reviews, path, **training):
@@ -32,13 +32,15 @@ def tune(preset, reviews, path, **training):
 
 @pytest.mark.parametrize(
     "training",
-    [{"packing": True, "batch_size": 2}, {"batch_tokens": 128}],
-    ids=["packed", "budget"],
+    [
+        pytest.param({"packing": True, "batch_size": 2}, id="packed"),
+        pytest.param({"batch_tokens": 128}, id="budget", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_learns_and_the_finished_model_is_an_ordinary_one(training, preset, reviews, tmp_path, caplog):
     with caplog.at_level("INFO", logger="kerasllm"):
         classifier = tune(preset, reviews, tmp_path / "run", **training)
-    assert classifier.evaluation["accuracy"] > 0.9
+    assert classifier.evaluation.accuracy > 0.75
     assert not is_packed(classifier.keras_model)
     assert "of the places in them are padding" in caplog.text
     resolved = load_config(tmp_path / "run" / "config.yaml", [])
@@ -75,7 +77,7 @@ def test_a_dry_run_says_how_much_is_padding(preset, reviews, tmp_path):
     config = load_config(
         "text_classification/sentiment_minilm", [*overrides, "data.columns=null", "data.labels=null"]
     )
-    plan = run_config(config, dry_run=True)
+    plan = finetune_from_config(config, dry_run=True)
     assert 0 < plan.padding_share < 0.3
     assert f"padding      {plan.padding_share:.1%} of the places in the batches" in str(plan)
 
