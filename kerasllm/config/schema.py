@@ -15,6 +15,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "LoRAConfig",
     "ModelConfig",
     "ParameterGroupConfig",
     "RunConfig",
@@ -29,6 +30,7 @@ else:
 CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]
+AdapterRole = Literal["query", "key", "value", "output", "feed_forward", "all"]
 CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
 
 # What is measured on the validation rows of each task; the first is what decides where nothing is said.
@@ -76,6 +78,9 @@ class DataConfig(Section):
     test: Fraction | Files | None = Field(
         default=None,
         description="Share of the training rows held out for the final figures, or files; none for none.",
+    )
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None, description="Seed of the splits and of `max_rows`; `seed` when left out."
     )
     columns: dict[Role, Text] | None = Field(
         default=None,
@@ -147,8 +152,32 @@ class DataConfig(Section):
         return self
 
 
+class LoRAConfig(Section):
+    """Small matrices that are trained beside the frozen backbone, instead of all its weights."""
+
+    rank: Count = Field(default=8, description="Width of the small matrices.")
+    alpha: Positive = Field(
+        default=16.0, description="Their product is scaled by alpha / rank, or alpha / sqrt(rank)."
+    )
+    dropout: Share = Field(default=0.0, description="Dropout rate of what goes into them.")
+    roles: Annotated[list[AdapterRole], Field(min_length=1)] = Field(
+        default=["query", "value"],
+        description="Which dense layers get them; `all` for every one.",
+    )
+    rank_stabilized: bool = Field(
+        default=False, description="Whether the scale is alpha / sqrt(rank) (rsLoRA), which suits high ranks."
+    )
+    dora: bool = Field(
+        default=False,
+        description="Whether the length of each column of the matrices is learned by itself (DoRA).",
+    )
+    quantize_base: Literal["none", "int8"] = Field(
+        default="none", description="Whether the frozen matrices are kept in 8 bits (QLoRA)."
+    )
+
+
 class ModelConfig(Section):
-    """What is put on top of the pretrained backbone."""
+    """What is put on top of the pretrained backbone, and what of it is trained."""
 
     pooling: Literal["auto", "cls", "mean"] = Field(
         default="auto",
@@ -156,6 +185,9 @@ class ModelConfig(Section):
     )
     dropout: Share | None = Field(
         default=None, description="Dropout rate in backbone and head; the checkpoint's own when left out."
+    )
+    lora: LoRAConfig | None = Field(
+        default=None, description="Adapters to train instead of all weights; none to train all weights."
     )
 
 
@@ -328,10 +360,17 @@ class RunConfig(Section):
         description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
     )
     output_dir: Text | None = Field(
-        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+        default=None,
+        description="Run directory; an unfinished run of this config in it goes on, else a time is appended "
+        "when it exists; derived when left out.",
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Seeds of several runs with the same splits, in directories of their own below "
+        "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
@@ -359,6 +398,21 @@ class RunConfig(Section):
                 f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
                 "(`data.sequence_length`) and are never split; set `training.packing_length` to "
                 f"{longest} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "RunConfig":
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_leave_the_backbone_frozen(self) -> "RunConfig":
+        if self.model.lora is not None and self.training.unfreeze is not None:
+            raise ValueError(
+                "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
+                "one of the two"
             )
         return self
 

@@ -136,6 +136,15 @@ class Head(keras.layers.Layer):
         hidden = tf.cast(inputs, self.compute_dtype)
         if self.pooling is not None:
             hidden = self.pooling(hidden, padding_mask)
+        return self.logits(self.features(hidden, training=training), table)
+
+    def features(self, hidden, training=None):
+        """The vectors that the output's matrix is multiplied with.
+
+        Args:
+            hidden: Pooled vectors `(…, dim)`, or those of tokens, of the head's compute dtype.
+            training: Whether dropout is on.
+        """
         if self.dropout_before is not None:
             hidden = self.dropout_before(hidden, training=training)
         if self.dense is not None:
@@ -145,6 +154,15 @@ class Head(keras.layers.Layer):
         hidden = self.dropout(hidden, training=training)
         if self.settings.scale != 1:
             hidden = hidden * tf.cast(self.settings.scale, hidden.dtype)
+        return hidden
+
+    def logits(self, hidden, table=None):
+        """float32 logits of what `features` gave.
+
+        Args:
+            hidden: `(…, dim)`.
+            table: Token embeddings `(units, dim)`, for `tied`.
+        """
         product = self.output_dense(hidden, table) if self.settings.tied else self.output_dense(hidden)
         logits = tf.cast(product, tf.float32)
         if self.settings.softcap is not None:

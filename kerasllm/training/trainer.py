@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.errors import CheckpointError, TrainingError
+from kerasllm.models.quantization import check_trainable
 from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
@@ -22,7 +22,7 @@ from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.step import NotFiniteError, TrainingStep
 from kerasllm.training.timetable import Timetable, windows
-from kerasllm.training.watchdog import diagnose, safer_policy
+from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
 _log = logging.getLogger("kerasllm.training")
 
@@ -117,6 +117,7 @@ def prepare_step(
         table: Steps of each epoch.
         policy: Dtype policy that the model computes in. Defaults to that of the config.
     """
+    check_trainable(model)
     optimizer = build_optimizer(
         {
             "name": config.optimizer,
@@ -236,11 +237,15 @@ class _Session:
         step, (epoch, numbers) = self.state.step, self.table.batches_of(self.state.step)
         rows = [self.problem.train.rows(epoch, number) for number in numbers]
         reason = diagnose(self.step, error, rows=rows, losses=self._losses, policy=self.policy)
-        place = step - self.table.start(epoch)
-        what = (
-            f"The loss became {error.loss:.4g}" if not np.isfinite(error.loss) else "A gradient is not finite"
+        sentence = describe(
+            error,
+            self.step,
+            epoch=epoch,
+            place=step - self.table.start(epoch),
+            rows=rows,
+            losses=self._losses,
         )
-        sentence = f"{what} in epoch {epoch + 1}, step {place + 1} (step {step + 1} of the run). {reason}"
+        sentence = f"{sentence} {reason}"
         policy = safer_policy(self.policy)
         if self.config.on_nonfinite == "stop" or policy is None:
             raise TrainingError(
@@ -249,9 +254,8 @@ class _Session:
             ) from error
         _log.warning("%s Going on in %s from the last good state.", sentence, policy)
         if self.keeper is not None:
-            with contextlib.suppress(
-                CheckpointError
-            ):  # a weight is no number: the one before is the last good
+            # Not where a weight is no number: then the newest checkpoint is the last good state.
+            with contextlib.suppress(CheckpointError):
                 self.keeper.save_if_new()
         if not self.checkpoints.names():
             raise TrainingError(f"{sentence} There is no good state to go on from yet.") from error
