@@ -275,8 +275,20 @@ class TrainingConfig(Section):
         description="Decay of averaged weights, such as 0.999, which are then evaluated and kept; none for "
         "the weights themselves.",
     )
+    loss: Literal["auto", "crossentropy", "focal"] = Field(
+        default="auto",
+        description="What is minimised; focal looks away from what is right already; auto is cross-entropy.",
+    )
+    focal_gamma: NotNegative = Field(
+        default=2.0, description="How strongly the focal loss looks away; 0 is the cross-entropy."
+    )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."
+    )
+    r_drop: NotNegative = Field(
+        default=0.0,
+        description="Weight of how much two passes with different dropout may differ, at the cost of the "
+        "second pass; 0 for one pass.",
     )
     class_weights: Literal["balanced"] | dict[Text, Positive] | None = Field(
         default=None,
@@ -303,6 +315,9 @@ class TrainingConfig(Section):
         default=None,
         description="Steps between two checkpoints, beside the one after each epoch; none for that one only.",
     )
+    tensorboard: bool = Field(
+        default=False, description="Whether to write `logs/` for TensorBoard, an extra to be installed."
+    )
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
     )
@@ -323,6 +338,15 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
                 "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _focal_loss_has_hard_targets(self) -> "TrainingConfig":
+        if self.loss == "focal" and self.label_smoothing:
+            raise ValueError(
+                f"`training.label_smoothing` is {self.label_smoothing}, but the focal loss has none; set it "
+                "to 0, or `training.loss` to crossentropy"
             )
         return self
 

@@ -31,6 +31,7 @@ _MAY_CHANGE = {
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 _SECTIONS_THAT_MAY_CHANGE = ("evaluation.", "export.")
 # What `kerasllm.config.defaults` fills in; before that it is open.

@@ -16,12 +16,14 @@ from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.loop import run_epochs
+from kerasllm.training.meter import BatchCounts
 from kerasllm.training.optimizers import EvaluateAverages, GradualUnfreezing, build_optimizer
 from kerasllm.training.out_of_memory import MemoryPlan
 from kerasllm.training.problem import Problem
 from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.step import NotFiniteError, TrainingStep
+from kerasllm.training.tensorboard import tensorboard_callback
 from kerasllm.training.timetable import Timetable, windows
 from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
@@ -103,6 +105,17 @@ def train(
             ) from None
     session.checkpoints.restore_best(session.model, session.state, averaged=config.ema is not None)
     return TrainingResult(session.model, session.state, stopped)
+
+
+def _counts(problem: Problem, table: Timetable, epoch: int, place: int) -> BatchCounts:
+    """What is in the batches of a step."""
+    numbers = table.batches_of(table.start(epoch) + place)[1]
+    shapes = [problem.train.shape(epoch, number) for number in numbers]
+    return BatchCounts(
+        rows=sum(len(problem.train.rows(epoch, number)) for number in numbers),
+        tokens=int(problem.train.num_tokens(epoch)[numbers.start : numbers.stop].sum()),
+        slots=sum(rows * width for rows, width in shapes),
+    )
 
 
 def prepare_step(
@@ -197,7 +210,14 @@ class _Session:
         warning = self._memory().warning()
         if warning is not None:
             _log.warning(warning)
-        bar = progress(num_epochs=config.epochs, steps_per_epoch=table.steps[0])
+        bar = progress(
+            num_epochs=config.epochs,
+            steps_per_epoch=table.steps[0],
+            count=lambda epoch, place: _counts(self.problem, table, epoch, place),
+            monitor=config.monitor,
+        )
+        if config.tensorboard:
+            own.append(tensorboard_callback(self.run.path / "logs"))
         interrupts = StopBetweenBatches()
         evaluate = self._evaluation([*self.callbacks, interrupts])
         self.keeper = RunCheckpoints(

@@ -71,9 +71,8 @@ def write_variables(path: Path, variables: Sequence[Any], *, finite: bool = True
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.sha256()
-    parts: list[bytes | memoryview] = [len(text).to_bytes(8, "little"), text, *map(_bytes, arrays)]
     with open(path, "wb") as file:
-        for part in parts:
+        for part in (len(text).to_bytes(8, "little"), text, *(_bytes(array) for array in arrays)):
             file.write(part)
             digest.update(part)
     return digest.hexdigest()
@@ -129,5 +128,5 @@ def _path(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
+def _bytes(array: np.ndarray) -> Any:
+    return memoryview(array.reshape(-1).view(np.uint8))

@@ -188,6 +188,10 @@ def test_python_keys_that_are_no_text_are_named():
             r"`training.patience` needs validation rows to watch, but `data.validation` is none; set",
         ),
         (
+            {"training": {"loss": "focal", "label_smoothing": 0.1}},
+            r"`training.label_smoothing` is 0.1, but the focal loss has none; set it to 0, or `training.loss`",
+        ),
+        (
             {"data": {"labels": ["a", "b"]}, "training": {"class_weights": {"a": 2.0, "c": 1.0}}},
             r"`training.class_weights` has \['a', 'c'\], but the classes are \['a', 'b'\]; give each",
         ),

@@ -38,6 +38,7 @@ ALLOWED = {
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 RESOLVED = ("data.columns={text: text}", "data.labels=[x, y]", "model.pooling=cls", "model.dropout=0.1",
             "training.dtype_policy=float32", "training.monitor=val_loss", "training.num_widths=4",
