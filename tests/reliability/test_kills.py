@@ -108,10 +108,10 @@ def test_25_kills_of_the_real_command_change_no_bit(command, tmp_path):
     began, random = time.monotonic(), np.random.default_rng(1)
     assert command("whole").wait() == 0, (tmp_path / "whole.log").read_text()
     kills = completed = 0
-    while kills < CLI_KILLS:
+    while kills < CLI_KILLS:  # the same command again goes on, with and without `--resume`
         run = tmp_path / f"run-{completed}"
         for attempt in range(7):
-            process = command(run.name, *(["--resume"] if attempt else []))
+            process = command(run.name, *(["--resume"] if attempt % 2 else []))
             if attempt < 6:
                 status = _kill_after_a_checkpoint(process, run, random.uniform(0, 1.5))
             else:
