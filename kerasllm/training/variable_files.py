@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,11 @@ def assign_arrays(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> Non
     """Gives each variable its array."""
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+
+
+def arrays_of(named: Mapping[str, np.ndarray], variables: Sequence[Any]) -> list[np.ndarray]:
+    """The arrays of a file, by the names in it, in the order of the variables that it was written from."""
+    return [named[key] for key in _keys(variables)]
 
 
 def _keys(variables: Sequence[Any]) -> list[str]:

@@ -151,7 +151,7 @@ def test_quoted_booleans_are_text(write):
 def test_learning_rates_are_positive_and_finite(write, value):
     message = problems(write(f"training:\n  learning_rate: {value}\n"))
     assert "`training.learning_rate` (line 4): received" in message
-    assert "expected a number above 0." in message
+    assert "expected a number above 0 or 'auto'." in message
 
 
 def test_booleans_are_no_numbers(write):
@@ -163,7 +163,7 @@ def test_booleans_are_no_numbers(write):
 def test_unknown_fields_without_a_close_match_point_to_the_reference():
     message = problems({**MINIMAL, "zebra": 1})
     assert (
-        "`zebra` is not a field. The config has task, preset, output_dir, seed, data, augmentation, model, "
+        "`zebra` is not a field. The config has task, preset, output_dir, seed, seeds, data, augmentation, model, "
         in message
     )
 
