@@ -189,7 +189,7 @@ def test_python_keys_that_are_no_text_are_named():
         ),
         (
             {"training": {"loss": "focal", "label_smoothing": 0.1}},
-            r"`training.label_smoothing` is 0.1, but the focal loss has none; set it to 0, or `training.loss`",
+            r"`training.label_smoothing` is 0.1, but the focal loss has none; set it to 0, or",
         ),
         (
             {"data": {"labels": ["a", "b"]}, "training": {"class_weights": {"a": 2.0, "c": 1.0}}},
