@@ -134,4 +134,5 @@ def _path(variable: Any) -> str:
 
 
 def _bytes(array: np.ndarray) -> Any:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)

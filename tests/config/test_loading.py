@@ -71,7 +71,7 @@ def test_all_problems_are_reported_at_once(write):
 
 def test_missing_fields_say_what_they_take():
     message = problems({})
-    assert "`task` is missing: it takes 'text_classification'." in message
+    assert "`task` is missing: it takes one of 'text_classification', 'masked_language_modeling'." in message
     assert "`preset` is missing: it takes text." in message
 
 

@@ -50,7 +50,7 @@ def runs(preset, tmp_path_factory):
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_what_is_served_is_merged_and_what_was_trained_is_kept_apart(kind, runs, preset):
     classifier, run = runs(kind)
-    assert classifier.evaluation.accuracy.value > 0.85
+    assert classifier.evaluation.accuracy > 0.85
     assert not adapted_layers(classifier.keras_model)
     assert not quantized_layers(classifier.keras_model)
     texts = [row["text"] for row in tiny_reviews(8, seed=5)]

@@ -6,7 +6,7 @@ import pytest
 
 import kerasllm
 from kerasllm import Preset
-from kerasllm.errors import ConfigError, PresetError
+from kerasllm.errors import ConfigError
 from kerasllm.testing import tiny_bert, tiny_reviews
 
 SETTINGS = {"training": {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "dtype_policy": "float32"}}
@@ -39,18 +39,6 @@ def test_the_result_is_a_preset_to_fine_tune_from(adapted, tmp_path):
         adapted.path, tiny_reviews(40), epochs=1, output_dir=tmp_path / "run", config=SETTINGS
     )
     assert len(classifier.predict(["A joy from start to end."])) == 1
-
-
-def test_a_decoder_has_no_such_head(tmp_path):
-    from kerasllm.testing import tiny_checkpoint
-
-    with pytest.raises(PresetError, match="has no head that guesses hidden tokens"):
-        kerasllm.finetune(
-            tiny_checkpoint(tmp_path / "gpt2", "gpt2"),
-            [{"text": row["text"]} for row in tiny_reviews(20)],
-            task="masked_language_modeling",
-            output_dir=tmp_path / "run",
-        )
 
 
 def test_a_figure_of_another_task_is_refused(tmp_path):

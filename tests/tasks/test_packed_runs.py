@@ -65,7 +65,9 @@ def test_a_second_run_tokenizes_nothing(preset, reviews, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Tokenizer, "encode_for_model", counted)
     trained = set()
-    monkeypatch.setattr("kerasllm.tasks.classification_run.evaluate_run", lambda *_, **__: trained.update(seen))
+    monkeypatch.setattr(
+        "kerasllm.tasks.classification_run.evaluate_run", lambda *_, **__: trained.update(seen)
+    )
     tune(preset, reviews, tmp_path / "second", epochs=1)
     assert trained == set()
 

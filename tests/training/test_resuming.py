@@ -17,7 +17,8 @@ from kerasllm.training.resuming import (
 )
 from kerasllm.training.run_directory import RunDirectory
 
-BEGUN = {"task": "text_classification", "preset": "bert", "data": {"train": "a.csv", "sequence_length": 64}}
+BEGUN = {"task": "text_classification", "preset": "bert", "data": {"train": "a.csv", "sequence_length": 64},
+         "training": {"packing": True}}  # fmt: skip
 
 
 def begun(folder, *changes, state="interrupted", data=None):
