@@ -84,7 +84,9 @@ def test_a_resumed_run_must_have_the_adapters_that_it_began_with(runs):
     _, run = runs("lora")
     for change in ("model.lora=none", "model.lora.rank=2"):
         config = load_config(run, [change, f"data.train={run / 'rows.csv'}"])
-        (run / "rows.csv").write_text("text,label\n" + "".join(f"t{n},{'ab'[n % 2]}\n" for n in range(40)))
+        (run / "rows.csv").write_text(
+            "text,label\n" + "".join(f"t{n},{('negative', 'positive')[n % 2]}\n" for n in range(40))
+        )
         with pytest.raises(ConfigError, match=r"was begun with other settings: .*model\.lora"):
             finetune_from_config(config, resume=True)
 
