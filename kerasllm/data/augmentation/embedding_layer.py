@@ -7,12 +7,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.errors import ConfigError
 
 __all__ = ["EmbeddingAugmentation", "augmented"]
 
 
-class EmbeddingAugmentation(keras.layers.Layer):
+class EmbeddingAugmentation(Seeded, keras.layers.Layer):
     """A layer on token vectors `(batch, sequence, dim)` that changes them in training only.
 
     In a model of one's own it stands behind the embedding, as any layer. For a model that is built already,
@@ -27,8 +28,7 @@ class EmbeddingAugmentation(keras.layers.Layer):
         super().__init__(**kwargs)
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self.make_generator(seed)
         self.built = True
         self._plan: Any = None
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerasllm.data.augmentation.letters import QWERTY
 from kerasllm.data.augmentation.new_words import within_room
 from kerasllm.data.augmentation.rebuilding import put_in
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.data.augmentation.token_layer import Draw, TokenAugmentation, check_rate, drawing
 from kerasllm.data.augmentation.typing_errors import OPERATIONS, TypingErrors
 from kerasllm.data.augmentation.words import Words
@@ -44,7 +45,7 @@ class _Typo:
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
-class RandomTypo(_Typo, keras.layers.Layer):
+class RandomTypo(_Typo, Seeded, keras.layers.Layer):
     """Makes typing errors in texts, before tokenization: for `tf.data` pipelines and models that take text.
 
     Each letter is, with probability `rate`, swapped with the next one, left out, doubled, or replaced by one of
@@ -85,8 +86,7 @@ class RandomTypo(_Typo, keras.layers.Layer):
         self._allow_non_tensor_positional_args = True
         self.rate = check_rate(self, rate)
         self._set_up(self.rate, operations, keyboard, protected)
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self.make_generator(seed)
         self.built = True
 
     def call(self, inputs, training=None):
