@@ -209,9 +209,7 @@ def _run(
 
     with recorded(_open_run_directory(config, resume=resume)) as run:
         prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
-        return _train(
-            config, prepared, preset, augmentation, run=run, callbacks=callbacks, resume=resume
-        )
+        return _train(config, prepared, preset, augmentation, run=run, callbacks=callbacks, resume=resume)
 
 
 def _plan(config: "RunConfig", prepared: Any, preset: Any, augmentation: Sequence[Any]) -> "Plan":

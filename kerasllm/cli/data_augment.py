@@ -29,7 +29,9 @@ _ASKED = 500  # texts that a model is asked about; more would make the interval 
 @click.option("--preset", metavar="HANDLE", help="Checkpoint whose tokenizer cuts the texts into words.")
 @click.option("--preview", is_flag=True, help="Show a few texts before and after; write nothing.")
 @click.option("--model", metavar="RUN", help="Say how often this trained model changes its mind.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON Lines file to write.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="JSON Lines file to write."
+)
 def augment(
     source: str,
     overrides: tuple[str, ...],
@@ -70,12 +72,15 @@ def _settings(source: str, overrides: Sequence[str], preset: str | None, model: 
         others = [
             f"`-s {item}`"
             for item in overrides
-            if "=" in item and item.strip().partition("=")[0].partition(".")[0] not in ("data", "augmentation", "seed")
+            if "=" in item
+            and item.strip().partition("=")[0].partition(".")[0] not in ("data", "augmentation", "seed")
         ]
         if others:
             raise ConfigError(f"{', '.join(others)}: only `data`, `augmentation` and `seed` matter here.")
         if preset is None and model is None:
-            raise click.UsageError("Give the checkpoint whose tokenizer cuts the texts, e.g. `--preset HANDLE`.")
+            raise click.UsageError(
+                "Give the checkpoint whose tokenizer cuts the texts, e.g. `--preset HANDLE`."
+            )
         data = {"train": source, "validation": None}
         base = {"task": "text_classification", "preset": preset or str(model), "data": data}
         config = load_config(base, overrides)
@@ -165,7 +170,9 @@ def _ask(model: str, config: RunConfig, records: "Records") -> None:
     from kerasllm.tasks.label_safety import label_safety
 
     classifier = load(model)
-    rows = list(zip(records.texts, records.text_pairs or (), strict=True)) if classifier.pair else records.texts
+    rows = (
+        list(zip(records.texts, records.text_pairs or (), strict=True)) if classifier.pair else records.texts
+    )
     click.echo(printable(str(label_safety(classifier, rows, config.augmentation, seed=config.seed))))
 
 

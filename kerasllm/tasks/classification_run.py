@@ -14,8 +14,8 @@ from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
-from kerasllm.data.augmentation.building import build
 from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.augmentation.building import build
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
 from kerasllm.data.pipeline import EncodedTexts

@@ -130,7 +130,8 @@ def label_safety(
     rows = list(texts)
     if not rows or num_samples < 1:
         raise DataError(
-            f"label safety got {len(rows)} texts and `num_samples={num_samples}`, expected one or more of each."
+            f"label safety got {len(rows)} texts and `num_samples={num_samples}`, expected one or more of "
+            "each."
         )
     layers = _layers(classifier, rows, augmentation, seed)
     columns = [list(column) for column in zip(*rows, strict=True)] if classifier.pair else [rows]
@@ -157,7 +158,9 @@ def label_safety(
     )
 
 
-def _layers(classifier: "TextClassifier", rows: list[Any], augmentation: Sequence[Any], seed: int) -> list[Any]:
+def _layers(
+    classifier: "TextClassifier", rows: list[Any], augmentation: Sequence[Any], seed: int
+) -> list[Any]:
     tokenizer = classifier.tokenizer
 
     def counts() -> np.ndarray:

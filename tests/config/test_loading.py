@@ -162,7 +162,10 @@ def test_booleans_are_no_numbers(write):
 
 def test_unknown_fields_without_a_close_match_point_to_the_reference():
     message = problems({**MINIMAL, "zebra": 1})
-    assert "`zebra` is not a field. The config has task, preset, output_dir, seed, data, augmentation, model, " in message
+    assert (
+        "`zebra` is not a field. The config has task, preset, output_dir, seed, data, augmentation, model, "
+        in message
+    )
 
 
 def test_python_keys_that_are_no_text_are_named():

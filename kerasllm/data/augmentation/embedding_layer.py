@@ -17,8 +17,8 @@ class EmbeddingAugmentation(Seeded, keras.layers.Layer):
     """A layer on token vectors `(batch, sequence, dim)` that changes them in training only.
 
     In a model of one's own it stands behind the embedding, as any layer. For a model that is built already,
-    `augmented` puts it there for one step: then it is first called with the batch of token ids, where it draws
-    what it will do, and later with the vectors.
+    `augmented` puts it there for one step: then it is first called with the batch of token ids, where it
+    draws what it will do, and later with the vectors.
 
     Args:
         seed: Defaults to `None`, another one each time.
@@ -79,11 +79,12 @@ def augmented(
 ) -> Iterator[dict[str, Any]]:
     """Augments one training step: the inputs, and inside of the block the model's token vectors.
 
-    Outside of the block the model is what it was. Layers on token ids run in their order; then those on vectors
-    draw what they will do, and do it where the model embeds the tokens.
+    Outside of the block the model is what it was. Layers on token ids run in their order; then those on
+    vectors draw what they will do, and do it where the model embeds the tokens.
 
     Args:
-        model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute `augmentation`.
+        model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute
+            `augmentation`.
         layers: Layers of this package.
         inputs: A batch of token ids as a dict.
 

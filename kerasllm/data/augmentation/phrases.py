@@ -72,7 +72,7 @@ class Phrases:
         return number, length
 
     def cover(self, ids: Any, starts: Any, real: Any) -> Any:
-        """bool `(batch, sequence)`: whether the token is in one of the sequences."""
+        """Bool `(batch, sequence)`: whether the token is in one of the sequences."""
         _, length = self.match(ids, starts, real)
         covered = tf.zeros_like(real)
         for size in self._tables:

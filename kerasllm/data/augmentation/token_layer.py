@@ -134,7 +134,7 @@ class TokenAugmentation(Seeded, keras.layers.Layer):
 
 
 def choose(words: Words, rate: float, draw: Draw) -> Any:
-    """bool `(batch, sequence)`: words drawn at a rate; of each text at least one is not among them."""
+    """Bool `(batch, sequence)`: words drawn at a rate; of each text at least one is not among them."""
     numbers = draw(tf.shape(words.start))
     # The word with the largest number stays: that changes nothing unless all would be chosen.
     held = tf.where(words.changeable, numbers, tf.where(words.is_word, 2.0, -1.0))
@@ -166,6 +166,7 @@ def check_rate(layer: Any, rate: Any, *, name: str = "rate") -> float:
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ConfigError(
-            f"`{name}` of `{type(layer).__name__}` is {rate!r}, expected a share between 0 and 1, such as 0.1."
+            f"`{name}` of `{type(layer).__name__}` is {rate!r}, expected a share between 0 and 1, such as "
+            "0.1."
         )
     return float(rate)

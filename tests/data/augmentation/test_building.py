@@ -80,7 +80,7 @@ def test_synonyms_are_read_from_a_json_file(tokenizer, tmp_path):
     (layer,) = build([entry], tokenizer)
     assert len(layer.source.values[0]) == 2
     file.write_text("waa: wab")
-    with pytest.raises(DataError, match="is no JSON file: .*Synonyms are a mapping such as"):
+    with pytest.raises(DataError, match=r"is no JSON file: .*Synonyms are a mapping such as"):
         build([entry], tokenizer)
     file.write_text('{"waa": "wab"}')
     with pytest.raises(DataError, match="is no table of synonyms: 'waa' has no list of words"):
@@ -108,12 +108,16 @@ def test_tokenizers_without_a_mask_or_without_words_are_refused():
         build([{"name": "random_masking"}], gpt2)
     document = json.loads(family("gpt2"))
     document |= {"pre_tokenizer": {"type": "Whitespace"}, "decoder": None, "post_processor": None}
-    with pytest.raises(TokenizerError, match="the pieces of this BPE tokenizer do not show where words begin"):
+    with pytest.raises(
+        TokenizerError, match="the pieces of this BPE tokenizer do not show where words begin"
+    ):
         _ = Tokenizer.from_json(json.dumps(document)).word_table
 
 
 def test_the_public_names_are_there():
     assert augmentation.__all__ == sorted(augmentation.__all__)
     assert all(getattr(augmentation, name).__doc__ for name in augmentation.__all__)
-    with pytest.raises(AttributeError, match="module 'kerasllm.data.augmentation' has no attribute 'RandomDelete'"):
+    with pytest.raises(
+        AttributeError, match=r"module 'kerasllm.data.augmentation' has no attribute 'RandomDelete'"
+    ):
         _ = augmentation.RandomDelete

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerasllm.data.augmentation import Cutoff, Mixup, RandomDeletion, augmented
 from kerasllm.errors import ConfigError
-from kerasllm.models.transformer import TransformerBackbone
+from kerasllm.models.transformer.backbone import TransformerBackbone
 from kerasllm.models.transformer.settings import BackboneSettings, EmbeddingSettings, StackSettings
 
 
@@ -17,7 +17,7 @@ def backbone():
     return TransformerBackbone(
         BackboneSettings(
             embedding=EmbeddingSettings(vocabulary_size=88, dim=8, num_positions=64, num_segments=2),
-            encoder=StackSettings(num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=8),
+            encoder=StackSettings(1, 8, num_heads=2, num_key_value_heads=2, head_dim=4, intermediate_dim=8),
         )
     )
 
@@ -65,7 +65,10 @@ def test_cutoff_behind_a_model_takes_whole_words_and_no_special_tokens(backbone,
     with augmented(backbone, [layer], inputs) as changed:
         found = backbone.token_embedding(changed["token_ids"], training=True).numpy()
     erased = (found == 0).all(axis=2)
-    ids, pieces = inputs["token_ids"], np.array([tokenizer.id_to_token(i) for i in range(88)])[inputs["token_ids"]]
+    ids, pieces = (
+        inputs["token_ids"],
+        np.array([tokenizer.id_to_token(i) for i in range(88)])[inputs["token_ids"]],
+    )
     assert erased.sum() > 50
     assert not erased[np.isin(ids, [0, 2, 3])].any()
     assert not erased[pieces == "waa"].any()
@@ -128,7 +131,7 @@ def test_a_mixed_batch_is_as_long_as_the_longer_of_two(backbone, batch):
 
 
 def test_outside_of_the_step_the_model_is_what_it_was(backbone, tokenizer, batch):
-    """The same numbers bit for bit, with and without training (there is no dropout here), also after an error."""
+    """The same numbers bit for bit, with and without training (without dropout), also after an error."""
     inputs = batch(rows=4)
     before = outputs(backbone, inputs), outputs(backbone, inputs, training=True)
     layers = [RandomDeletion(tokenizer, 0.3, seed=0), Cutoff(0.3, seed=1), Mixup(seed=2)]
@@ -191,7 +194,9 @@ def test_they_keep_the_precision_of_the_vectors():
 
 
 def test_what_makes_no_sense_is_refused(tokenizer, batch):
-    with pytest.raises(ConfigError, match=r"`kind` of `Cutoff` is 'words'. Choose one of \['token', 'feature', 'span'\]"):
+    with pytest.raises(
+        ConfigError, match=r"`kind` of `Cutoff` is 'words'. Choose one of \['token', 'feature', 'span'\]"
+    ):
         Cutoff(kind="words")
     with pytest.raises(ConfigError, match="`protected` of `Cutoff` needs a `vocabulary`"):
         Cutoff(protected=["not"])
@@ -199,7 +204,9 @@ def test_what_makes_no_sense_is_refused(tokenizer, batch):
         Mixup(0)
     model = keras.Sequential([keras.Input((None,)), keras.layers.Embedding(9, 2)])
     with (
-        pytest.raises(ConfigError, match="Mixup works on token vectors, but `Sequential` has no `backbone.token_emb"),
+        pytest.raises(
+            ConfigError, match=r"Mixup works on token vectors, but `Sequential` has no `backbone.token_emb"
+        ),
         augmented(model, [Mixup()], batch()),
     ):
         pass

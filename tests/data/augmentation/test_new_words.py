@@ -34,7 +34,9 @@ def test_uniform_words_are_whole_ones_and_never_the_same(tokenizer, batch, words
     assert all(word.isalpha() for word in counts)
     assert len(counts) == 80  # `waa` to `wdj` and `vea` to `vhj`
     assert max(counts.values()) < 3 * min(counts.values()) + 20
-    pairs = [(a, b) for old, row in zip(words_of(inputs), new, strict=True) for a, b in zip(old, row, strict=True)]
+    pairs = [
+        (a, b) for old, row in zip(words_of(inputs), new, strict=True) for a, b in zip(old, row, strict=True)
+    ]
     assert all(old != new for old, new in pairs)
 
 
@@ -57,9 +59,7 @@ def test_neighbours_are_the_nearest_by_cosine(tokenizer, batch, words_of):
     lengths = np.random.default_rng(0).uniform(0.5, 5, len(angles))
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1) * lengths[:, None]
     inputs = batch(rows=40)
-    new = replaced(
-        tokenizer, inputs, words_of, source="neighbours", embeddings=embeddings, num_neighbours=2
-    )
+    new = replaced(tokenizer, inputs, words_of, source="neighbours", embeddings=embeddings, num_neighbours=2)
     place = {tokenizer.id_to_token(number): number for number in range(tokenizer.vocabulary_size)}
     for old, row in zip(words_of(inputs), new, strict=True):
         for before, after in zip(old, row, strict=True):
@@ -118,13 +118,19 @@ def test_words_that_are_several_to_the_tokenizer_are_left_out_and_named(tokenize
 
 
 def test_what_a_source_lacks_is_said(tokenizer):
-    with pytest.raises(ConfigError, match=r"`source` of `RandomReplacement` is 'synonym'. Choose one of \['neigh"):
+    with pytest.raises(
+        ConfigError, match=r"`source` of `RandomReplacement` is 'synonym'. Choose one of \['neigh"
+    ):
         RandomReplacement(tokenizer, source="synonym")
     with pytest.raises(ConfigError, match=r"needs `embeddings`: the embedding matrix, e.g. `preset.backbone"):
         RandomReplacement(tokenizer, source="neighbours")
-    with pytest.raises(ConfigError, match=r"`embeddings` has the shape \(3, 4\), expected one row for each of the 88"):
+    with pytest.raises(
+        ConfigError, match=r"`embeddings` has the shape \(3, 4\), expected one row for each of the 88"
+    ):
         RandomReplacement(tokenizer, source="neighbours", embeddings=np.zeros((3, 4)))
-    with pytest.raises(ConfigError, match="`counts` has 3 numbers, expected one for each of the 88 token ids"):
+    with pytest.raises(
+        ConfigError, match="`counts` has 3 numbers, expected one for each of the 88 token ids"
+    ):
         RandomReplacement(tokenizer, source="unigram", counts=np.ones(3))
     with pytest.raises(ConfigError, match="there are 0 words to draw new ones from, expected two or more"):
         RandomReplacement(tokenizer, source="unigram", counts=np.zeros(tokenizer.vocabulary_size))
@@ -136,7 +142,8 @@ def test_what_a_source_lacks_is_said(tokenizer):
 def test_new_words_have_a_space_before_them(name):
     """Where pieces carry the space before them, `Great film` must not become `Greatmovie`."""
     tokenizer = Tokenizer.from_json(family(name))
-    inputs = {key: value.numpy() for key, value in tokenizer.graph_batch(["good bread and cheese by the river"]).items()}
+    ids, _ = tokenizer.encode_for_model(["good bread and cheese by the river"])
+    inputs = {"token_ids": np.array(ids, np.int32), "padding_mask": np.ones_like(ids, np.int32)}
     layer = RandomReplacement(tokenizer, 0.7, seed=3)
     for _ in range(5):
         found = numpy(layer(inputs, training=True))

@@ -216,7 +216,9 @@ def test_shares_are_the_rates_asked_for(tokenizer, batch, words_of):
     assert sum(map(len, inserted)) == pytest.approx(2000 * 1.2, abs=60)
     for kind in (RandomReplacement, RandomSwap):
         after = words_after(kind)
-        changed = sum(a != b for old, new in zip(before, after, strict=True) for a, b in zip(old, new, strict=True))
+        changed = sum(
+            a != b for old, new in zip(before, after, strict=True) for a, b in zip(old, new, strict=True)
+        )
         # Of swapped words 1 in 80 is the same as the other.
         assert changed == pytest.approx(2000 * 0.2, abs=60), kind
     cropped = words_after(RandomSpanCrop, 0.3)
@@ -247,7 +249,9 @@ def test_a_crop_keeps_one_span_anywhere(tokenizer, batch, words_of):
 
 def test_all_words_of_a_text_are_never_deleted_or_masked(tokenizer, batch, words_of):
     inputs = batch(rows=20, words=5)
-    assert all(len(row) == 1 for row in words_of(numpy(RandomDeletion(tokenizer, 1.0)(inputs, training=True))))
+    assert all(
+        len(row) == 1 for row in words_of(numpy(RandomDeletion(tokenizer, 1.0)(inputs, training=True)))
+    )
     masked = words_of(numpy(RandomMasking(tokenizer, 1.0)(inputs, training=True)))
     assert all(sum(word != "[MASK]" for word in row) == 1 for row in masked)
 
@@ -271,10 +275,12 @@ def test_layers_share_one_vocabulary(tokenizer):
 def test_what_cannot_be_augmented_is_refused(tokenizer, batch):
     with pytest.raises(ConfigError, match=r"`rate` of `RandomDeletion` is 1.5, expected a share"):
         RandomDeletion(tokenizer, 1.5)
-    with pytest.raises(ConfigError, match="got a str as its vocabulary. Give a `kerasllm.Tokenizer`"):
+    with pytest.raises(ConfigError, match=r"got a str as its vocabulary. Give a `kerasllm.Tokenizer`"):
         RandomDeletion("bert-base-uncased")
     layer = RandomDeletion(tokenizer)
-    with pytest.raises(DataError, match=r"takes a dict with `token_ids` and `padding_mask`, but got \['ids'\]"):
+    with pytest.raises(
+        DataError, match=r"takes a dict with `token_ids` and `padding_mask`, but got \['ids'\]"
+    ):
         layer({"ids": np.zeros((1, 4), np.int32)}, training=True)
     with pytest.raises(DataError, match=r"got \['position_ids'\], which it does not know how to move"):
         layer({**batch(), "position_ids": np.zeros((8, 4), np.int32)}, training=True)
