@@ -464,8 +464,8 @@ class RunConfig(Section):
             wants = getattr(entry, "source", None) == "synonyms"
             if wants and entry.synonyms is None:  # type: ignore[union-attr]
                 raise ValueError(
-                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping such "
-                    "as `{good: [fine, nice]}`, or a JSON file of one"
+                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping "
+                    "such as `{good: [fine, nice]}`, or a JSON file of one"
                 )
         return self
 

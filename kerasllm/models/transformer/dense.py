@@ -126,8 +126,8 @@ class Embedding(Weighted, keras.layers.Embedding):
     """`keras.layers.Embedding` that begins with a checkpoint's rows.
 
     Attributes:
-        augmentation: From vectors and ids to vectors, what training does to them; `None` but for the time that
-            `kerasllm.data.augmentation.augmented` puts something there.
+        augmentation: From vectors and ids to vectors, what training does to them; `None` but for the time
+            that `kerasllm.data.augmentation.augmented` puts something there.
     """
 
     def __init__(self, input_dim, output_dim, initializer_range=0.02, **kwargs):
