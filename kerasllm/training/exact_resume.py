@@ -116,11 +116,6 @@ class ExactResume(keras.callbacks.Callback):
                 "The model has no weights yet, so there is nothing to put a checkpoint into. Build it "
                 "before `fit`: let it begin with a `keras.Input`, or call it once on a batch."
             )
-        if self.model.train_function is None:  # `fit` has made it by now
-            raise TrainingError(
-                "`ExactResume` is for Keras' own `fit`. `kerasllm.finetune` keeps its state by itself: go on "
-                "with `kerasllm finetune RUN/config.yaml --resume`, and leave this callback out."
-            )
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         if replicas > 1:
             raise TrainingError(
@@ -214,6 +209,11 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves when it is time."""
+        if self._is_armed:
+            raise TrainingError(
+                "`ExactResume` is for Keras' own `fit`. `kerasllm.finetune` keeps its state by itself: leave "
+                "this callback out, and go on with `kerasllm finetune RUN/config.yaml --resume`."
+            )
         if self._is_skipped:
             return
         self._tell("on_train_batch_end", batch, logs)

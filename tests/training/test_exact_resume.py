@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import kerasllm
 from kerasllm.errors import CheckpointError, ConfigError, TrainingError
-from kerasllm.testing import tiny_bert, tiny_reviews
 from kerasllm.training.exact_resume import ExactResume
 from kerasllm.training.optimizers.unfreezing import GradualUnfreezing
 
@@ -243,16 +241,15 @@ def test_with_callbacks_that_make_the_train_function_anew(tmp_path):
     assert_same(whole, run(tmp_path / "run"))
 
 
-def test_in_finetune_it_says_that_it_is_not_needed(tmp_path):
-    rows = tiny_reviews(8)
-    preset = tiny_bert(tmp_path / "bert", texts=[row["text"] for row in rows])
-    with pytest.raises(
-        TrainingError, match=r"is for Keras' own `fit`.*--resume`, and leave this callback out"
-    ):
-        kerasllm.finetune(
-            preset, rows, validation_data=None, epochs=1, output_dir=tmp_path / "run",
-            callbacks=[ExactResume(tmp_path / "mine")],
-        )  # fmt: skip
+def test_in_a_loop_of_ones_own_it_says_that_it_can_do_nothing(tmp_path):
+    model = make_model()
+    model.make_train_function()
+    everyone = keras.callbacks.CallbackList([ExactResume(tmp_path)], True, model=model, epochs=1, steps=2)
+    everyone.on_train_begin()
+    everyone.on_epoch_begin(0)
+    everyone.on_train_batch_begin(0)
+    with pytest.raises(TrainingError, match=r"is for Keras' own `fit`.*leave this callback out, and go on"):
+        everyone.on_train_batch_end(0, model.train_on_batch(X, Y, return_dict=True))
 
 
 CHILD = """
