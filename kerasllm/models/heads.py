@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
 from kerasllm.models.transformer.normalization import Normalization
+from kerasllm.models.transformer.pooling import TextPooling
 from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
 from kerasllm.models.transformer.weights import Weighted
 
@@ -76,11 +77,12 @@ class Head(keras.layers.Layer):
 
     Call arguments:
         inputs: Token vectors `(batch, sequence, dim)`; for `pool="pooled"` the pooled vectors `(batch, dim)`.
-        padding_mask: `(batch, sequence)`, 1 for tokens and 0 for padding.
+        padding_mask: `(batch, sequence)`, 1 for tokens and 0 for padding; see `TextPooling` for packed rows.
         table: Token embeddings `(units, dim)`, for `tied`.
 
     Returns:
-        float32 logits, `(batch, units)`, or `(batch, sequence, units)` for `pool="none"`.
+        float32 logits, `(batch, units)`, or `(texts, units)` where texts are packed, or
+        `(batch, sequence, units)` for `pool="none"`.
     """
 
     def __init__(self, settings, initializer_range=0.02, **kwargs):
@@ -88,6 +90,10 @@ class Head(keras.layers.Layer):
         self.settings = settings = as_settings(settings, HeadSettings)
         self.initializer_range = initializer_range
         options: dict[str, Any] = {"dtype": self.dtype_policy}
+        self.pooling = None
+        if settings.pool not in ("none", "pooled"):
+            kind = "last" if settings.pool == "end" else settings.pool
+            self.pooling = TextPooling(kind, name="pooling")
         self.dropout_before = None
         if settings.dropout_before:
             self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
@@ -127,7 +133,9 @@ class Head(keras.layers.Layer):
 
     def call(self, inputs, padding_mask=None, table=None, training=None):
         """See the class."""
-        hidden = self._pool(tf.cast(inputs, self.compute_dtype), padding_mask)
+        hidden = tf.cast(inputs, self.compute_dtype)
+        if self.pooling is not None:
+            hidden = self.pooling(hidden, padding_mask)
         if self.dropout_before is not None:
             hidden = self.dropout_before(hidden, training=training)
         if self.dense is not None:
@@ -155,19 +163,6 @@ class Head(keras.layers.Layer):
             "settings": to_dict(self.settings),
             "initializer_range": self.initializer_range,
         }
-
-    def _pool(self, inputs: Any, padding_mask: Any) -> Any:
-        pool = self.settings.pool
-        if pool in ("none", "pooled"):
-            return inputs
-        if pool == "first":
-            return inputs[:, 0]
-        mask = tf.cast(padding_mask, tf.float32)
-        if pool == "mean":
-            total = tf.einsum("bs,bsd->bd", mask, tf.cast(inputs, tf.float32))
-            return tf.cast(total / tf.maximum(tf.reduce_sum(mask, 1), 1.0)[:, None], inputs.dtype)
-        places = tf.range(tf.shape(inputs)[1]) * tf.cast(padding_mask, tf.int32)
-        return tf.gather(inputs, tf.reduce_max(places, axis=1), batch_dims=1)
 
 
 class _TiedOutput(Weighted, keras.layers.Layer):

@@ -62,7 +62,7 @@ def test_all_problems_are_reported_at_once(write):
         "`data.columns.txt` (line 6): 'txt' is not a key of `data.columns`. Did you mean 'text'?",
         "`training.epocs` (line 8) is not a field. Did you mean `training.epochs`?",
         "`training.schedule` (-s training.schedule=linaer): received 'linaer' (text), expected one of "
-        "'linear', 'cosine', 'constant'. Did you mean 'linear'?",
+        "'linear', 'cosine', 'constant', 'inverse_sqrt', 'one_cycle'. Did you mean 'linear'?",
         "`export` (line 11): received 'models' (text), expected a section of `key: value` lines.",
         "`data.train` is missing: give the file to learn from, e.g. `-s data.train=reviews.csv`.",
     ]:
