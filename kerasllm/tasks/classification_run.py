@@ -43,8 +43,8 @@ from kerasllm.training.checkpoints import RunState
 from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.problem import Problem
-from kerasllm.training.resuming import check_resumed
-from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.resuming import check_resumed, warn_of_other_versions
+from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 from kerasllm.training.trainer import TrainingResult
 
 _log = logging.getLogger("kerasllm")
@@ -203,6 +203,8 @@ def record_inputs(
                 raise
             run.start_anew(dump_config(config))
             _log.warning("%s This is a new run, in `%s`.", error, run.path)
+        else:
+            warn_of_other_versions(read_run_manifest(run.path))
     config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(

@@ -98,16 +98,15 @@ def train(
                 session = session.after(error)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped()
+        if stopped.at_once:
+            raise
         if not session.state.best:
             raise Stopped(
                 "Interrupted before the first epoch ended, so there is no model to keep yet. Go on with "
                 f"`kerasllm finetune {run.path / 'config.yaml'} --resume`.",
                 status=stopped.status,
             ) from None
-    if session.state.best:  # else the disk was full at each of them
-        session.checkpoints.restore_weights(
-            session.model, session.state.best, averaged=config.ema is not None
-        )
+    session.checkpoints.restore_best(session.model, session.state, averaged=config.ema is not None)
     averaged = stopped is None and session.average()
     return TrainingResult(session.model, session.state, stopped, averaged)
 
@@ -250,8 +249,9 @@ class _Session:
                     evaluate=evaluate,
                     callbacks=[*own, _Losses(self._losses), bar, *self.callbacks, self.keeper, interrupts],
                 )
-        except Stopped:
-            self.keeper.save_if_new()
+        except Stopped as stopped:
+            if not stopped.at_once:
+                self.keeper.save_if_new()
             raise
         except tf.errors.ResourceExhaustedError as error:
             raise TrainingError(self._memory().out_of_memory()) from error

@@ -89,7 +89,7 @@ def test_a_setting_that_was_none_is_not_open(tmp_path):
 
 
 def test_what_is_derived_later_is_open_until_then(tmp_path):
-    written = {**BEGUN, "data": {"train": "a.csv"}}
+    written = {**BEGUN, "data": {"train": "a.csv"}, "training": {"packing": True}}
     begun(tmp_path / "run", *RESOLVED)
     check_resumed(tmp_path / "run", load_config(written))
     facts = {"columns": {"text": "t"}, "labels": ["a", "b"], "dropout": 0.1, "pooling": "cls"}
