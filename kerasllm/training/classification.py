@@ -11,7 +11,7 @@ from kerasllm.errors import ConfigError
 from kerasllm.models.packing import rebuild
 from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.losses import classification_loss
-from kerasllm.training.objectives import Classification
+from kerasllm.training.objectives import Classification, Objective, RDrop
 from kerasllm.training.problem import Problem
 
 __all__ = ["TrainingData", "classification_problem"]
@@ -57,7 +57,15 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
             "each were one text. Leave out `augmentation`, or set `training.packing` to false and "
             "`training.batch_tokens` against padding."
         )
-    loss = classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing)
+    loss = classification_loss(
+        multi_label=data.multi_label,
+        label_smoothing=config.label_smoothing,
+        kind=config.loss,
+        focal_gamma=config.focal_gamma,
+    )
+    objective: Objective = Classification(loss, data.num_classes)
+    if config.r_drop:
+        objective = RDrop(objective, config.r_drop)
     validation = None
     if data.validation is not None:
         # A packed model reads single texts too, and gives the same answers for them.
@@ -69,7 +77,7 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         100 * train.padding_share,
     )
     return Problem(
-        objective=Classification(loss, data.num_classes),
+        objective=objective,
         train=train,
         validation=validation,
         rebuild=rebuild,

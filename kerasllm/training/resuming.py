@@ -17,12 +17,14 @@ _log = logging.getLogger("kerasllm.training")
 # What a resumed run may have otherwise than before: what does not decide the weights. More epochs stretch a
 # falling rate from there on.
 _MAY_CHANGE = {
+    "training.gradient_checkpointing",
     "data.cache",
     "output_dir",
     "training.epochs",
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 _SECTIONS_THAT_MAY_CHANGE = ("evaluation.", "export.")
 # What `kerasllm.config.defaults` fills in; before that it is open.
