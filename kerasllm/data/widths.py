@@ -27,7 +27,9 @@ def choose_widths(lengths: np.ndarray, most: int) -> np.ndarray:
     >>> choose_widths(np.array([3, 5, 7, 60, 61]), 2)
     array([ 8, 64])
     """
-    longest = max(1, int(lengths.max(initial=1)))
+    if not len(lengths):
+        return np.array([STEP], np.int64)
+    longest = max(1, int(lengths.max()))
     step = STEP * -(-longest // (STEP * _MOST_CANDIDATES))
     counts = np.bincount(-(-np.maximum(lengths, 1) // step), minlength=-(-longest // step) + 1)
     occurring = np.flatnonzero(counts)

@@ -7,6 +7,7 @@ from typing import Any
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.batching import evaluation_source, make_source
 from kerasllm.data.token_ids import EncodedTexts
+from kerasllm.errors import ConfigError
 from kerasllm.models.packing import rebuild
 from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.losses import classification_loss
@@ -46,7 +47,16 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         data: What to train and validate on.
         config: The `training` section.
         seed: Seed of the order of the batches. Defaults to 0.
+
+    Raises:
+        ConfigError: If batches cannot be made as configured.
     """
+    if config.packing and data.augmentation:
+        raise ConfigError(
+            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as if "
+            "each were one text. Leave out `augmentation`, or set `training.packing` to false and "
+            "`training.batch_tokens` against padding."
+        )
     loss = classification_loss(
         multi_label=data.multi_label,
         label_smoothing=config.label_smoothing,

@@ -11,18 +11,20 @@ from kerasllm.config.schema import RunConfig
 from kerasllm.errors import ConfigError, DataError, KerasLLMError, RunDirectoryError
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 
-__all__ = ["changed_data", "changed_settings", "check_resumed", "open_unfinished"]
+__all__ = ["changed_data", "changed_settings", "check_resumed", "is_finished", "open_unfinished"]
 
 _log = logging.getLogger("kerasllm.training")
 # What a resumed run may have otherwise than before: what does not decide the weights. More epochs stretch a
 # falling rate from there on.
 _MAY_CHANGE = {
+    "training.gradient_checkpointing",
     "data.cache",
     "output_dir",
     "training.epochs",
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 _SECTIONS_THAT_MAY_CHANGE = ("evaluation.", "export.")
 # What `kerasllm.config.defaults` fills in; before that it is open.
@@ -107,6 +109,18 @@ def check_resumed(run: Path, config: RunConfig, data: dict[str, str] | None = No
             f"`{run}` has finished, so there is nothing to go on with. Use it, e.g. "
             f"`kerasllm predict {run} TEXT`, or start a new run without `--resume`."
         )
+
+
+def is_finished(path: Path, config: RunConfig) -> bool:
+    """Whether a directory holds a finished run of this config.
+
+    Args:
+        path: A directory, which need not be there.
+        config: The config, in which derived settings may be open.
+    """
+    if not (path / "manifest.json").is_file() or read_run_manifest(path).get("state") != "finished":
+        return False
+    return not changed_settings(load_config(path / "config.yaml"), config)
 
 
 def open_unfinished(output_dir: str | os.PathLike[str], config: RunConfig) -> RunDirectory | None:

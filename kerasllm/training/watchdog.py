@@ -94,6 +94,14 @@ def diagnose(
             "`training.dtype_policy=mixed_bfloat16` or float32, or lower `training.learning_rate`."
         )
     bad = _bad_rows(step, error.batches, rows)
+    is_first = int(step.model.optimizer.iterations) == 0
+    if bad and len(bad) == sum(map(len, rows)) and (not is_first or policy != "float32"):
+        if is_first:
+            return _precision(policy)
+        return (
+            f"All rows of this step give it by themselves, those of the steps before did not: the learning "
+            f"rate {rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
+        )
     if bad:
         return (
             f"By themselves, {len(bad)} of the {sum(map(len, rows))} training rows of this step give it "
@@ -107,13 +115,17 @@ def diagnose(
             f"{rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
         )
     if policy != "float32":
-        return (
-            f"No row of the step gives it by itself, so that the precision {policy} is the likely cause. Use "
-            "`training.dtype_policy=float32`, or lower `training.learning_rate`."
-        )
+        return _precision(policy)
     return (
         f"No row of the step gives it without dropout: the gradients overflow. Lower "
         f"`training.learning_rate` (now {rate:.2g}) or `training.gradient_clip`."
+    )
+
+
+def _precision(policy: str) -> str:
+    return (
+        f"Neither the weights nor single rows are the cause, so that the precision {policy} is the likely "
+        "one. Use `training.dtype_policy=float32`, or lower `training.learning_rate`."
     )
 
 

@@ -151,7 +151,7 @@ def test_quoted_booleans_are_text(write):
 def test_learning_rates_are_positive_and_finite(write, value):
     message = problems(write(f"training:\n  learning_rate: {value}\n"))
     assert "`training.learning_rate` (line 4): received" in message
-    assert "expected a number above 0." in message
+    assert "expected a number above 0 or 'auto'." in message
 
 
 def test_booleans_are_no_numbers(write):
@@ -162,7 +162,10 @@ def test_booleans_are_no_numbers(write):
 
 def test_unknown_fields_without_a_close_match_point_to_the_reference():
     message = problems({**MINIMAL, "zebra": 1})
-    assert "`zebra` is not a field. The config has task, preset, output_dir, seed, data, model, " in message
+    assert (
+        "`zebra` is not a field. The config has task, preset, output_dir, seed, seeds, data, augmentation, model, "
+        in message
+    )
 
 
 def test_python_keys_that_are_no_text_are_named():
@@ -315,3 +318,27 @@ def test_read_config_gives_what_is_written(write):
     assert read_config(path)["training"] == {"epochs": "many"}
     with pytest.raises(ConfigError, match=r"the key is already on line 3; keep one"):
         read_config(write("data: {}\ndata: {}\n"))
+
+
+def test_adapters_and_unfreezing_exclude_each_other():
+    source = {"task": "text_classification", "preset": "tiny", "training": {"unfreeze": [1]}}
+    with pytest.raises(ConfigError, match=r"which `model\.lora` leaves frozen; set one"):
+        load_config(source, ["model.lora.rank=4"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.lora.rank=0", r"`model\.lora\.rank` .* expected a whole number of at least 1"),
+        ("model.lora.alpha=0", r"`model\.lora\.alpha` .* expected a number above 0"),
+        ("model.lora.dropout=1.0", r"`model\.lora\.dropout` .* below 1"),
+        ("model.lora.roles=[qury]", r"`model\.lora\.roles\[0\]` .* Did you mean 'query'"),
+        ("model.lora.roles=[]", r"`model\.lora\.roles`"),
+        ("model.lora.quantize_base=int4", r"`model\.lora\.quantize_base` .* expected one of 'none', 'int8'"),
+        ("model.lora.rnk=8", r"`model\.lora\.rnk` .* Did you mean `model\.lora\.rank`"),
+        ("lora_rank=8", r"Did you mean `model\.lora\.rank`"),
+    ],
+)
+def test_wrong_settings_of_adapters_are_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config({"task": "text_classification", "preset": "tiny"}, [override])

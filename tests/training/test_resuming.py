@@ -31,14 +31,18 @@ def begun(folder, *changes, state="interrupted", data=None):
 
 
 ALLOWED = {
+    "data.cache",
     "output_dir",
     "training.epochs",
+    "training.gradient_checkpointing",
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 RESOLVED = ("data.columns={text: text}", "data.labels=[x, y]", "model.pooling=cls", "model.dropout=0.1",
-            "training.dtype_policy=float32")  # fmt: skip
+            "training.dtype_policy=float32", "training.monitor=val_loss", "training.num_widths=4",
+            "training.packing_length=128")  # fmt: skip
 BEFORE = load_config(BEGUN, RESOLVED)
 KEYS = [
     f"{name}.{key}" if isinstance(section, dict) else name

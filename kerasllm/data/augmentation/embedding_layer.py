@@ -25,6 +25,8 @@ class EmbeddingAugmentation(keras.layers.Layer):
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.seed = self.seed_generator._initial_seed
         self.built = True
@@ -52,6 +54,7 @@ class EmbeddingAugmentation(keras.layers.Layer):
         if isinstance(inputs, dict):
             self._plan, batch = self.plan({name: tf.convert_to_tensor(v) for name, v in inputs.items()})
             return {**inputs, **batch}
+        inputs = tf.convert_to_tensor(inputs)
         if padding_mask is None:
             padding_mask = tf.ones(tf.shape(inputs)[:2], tf.int32)
         self._plan, _ = self.plan({"padding_mask": tf.convert_to_tensor(padding_mask)})
@@ -77,7 +80,7 @@ def augmented(
     """Augments one training step: the inputs, and inside of the block the model's token vectors.
 
     Outside of the block the model is what it was. Layers on token ids run in their order; then those on vectors
-    draw what they will do, and do it where the model first embeds the tokens.
+    draw what they will do, and do it where the model embeds the tokens.
 
     Args:
         model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute `augmentation`.
@@ -107,22 +110,26 @@ def augmented(
             f"`{type(model).__name__}` has no `backbone.token_embedding` where it could stand. Put the layer "
             "behind the embedding when you build the model."
         )
-    embedding.augmentation = _once(behind)
+    embedding.augmentation = _on_the_first(behind)
     try:
         yield inputs
     finally:
         embedding.augmentation = None
 
 
-def _once(layers: Sequence[EmbeddingAugmentation]) -> Any:
-    """Changes the first vectors only: those of an encoder, not those of the decoder that shares its table."""
-    done = False
+def _on_the_first(layers: Sequence[EmbeddingAugmentation]) -> Any:
+    """Changes the vectors of the ids that are embedded first, each time that these are embedded.
 
-    def augment(vectors: Any) -> Any:
-        nonlocal done
-        if done:
+    A model may be called twice in a step, and the decoder of an encoder-decoder shares the table with the
+    encoder, whose ids come first.
+    """
+    seen: list[Any] = []
+
+    def augment(vectors: Any, ids: Any) -> Any:
+        if not seen:
+            seen.append(ids)
+        if ids is not seen[0]:
             return vectors
-        done = True
         for layer in layers:
             vectors = layer.embed_planned(vectors)
         return vectors

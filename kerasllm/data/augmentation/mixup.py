@@ -100,7 +100,10 @@ class Mixup(EmbeddingAugmentation):
         share = tf.math.divide_no_nan(first, first + second)
         permutation = tf.argsort(drawing(self.seed_generator)([rows]))
         mixing = Mixing(share, permutation, mask)
-        changed = {**batch, "padding_mask": tf.maximum(batch["padding_mask"], mixing.partners(batch["padding_mask"]))}
+        changed = {
+            **batch,
+            "padding_mask": tf.maximum(batch["padding_mask"], mixing.partners(batch["padding_mask"])),
+        }
         for name in ("token_ids", "segment_ids"):  # positions and segments behind the row's own end
             if name in batch:
                 changed[name] = tf.where(mask > 0, batch[name], mixing.partners(batch[name]))

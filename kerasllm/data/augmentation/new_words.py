@@ -93,7 +93,7 @@ class NewWords(TokenAugmentation):
 
 
 def within_room(growth: Any, priority: Any, room: Any) -> Any:
-    """bool `(batch, words)`: which changes fit, taken in the order of their priority, smallest first.
+    """Bool `(batch, words)`: which changes fit, taken in the order of their priority, smallest first.
 
     Args:
         growth: int32, by how many tokens each change makes the row longer; 0 or less always fits.

@@ -1,6 +1,7 @@
 """Typing errors."""
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -158,6 +159,9 @@ class RandomTypoOfTokens(_Typo, TokenAugmentation):
         of_words = tf.boolean_mask(ids, words.real & words.of_tokens(words.changeable))
         rows = tf.RaggedTensor.from_row_lengths(of_words, tf.gather_nd(words.length, where), validate=False)
         texts = self.tokenizer.graph_decode(rows)
+        if self.tokenizer.word_table.suffix:
+            suffix = re.escape(self.tokenizer.word_table.suffix)
+            texts = tf.strings.regex_replace(texts, f"{suffix}$", "")
         changed = self.errors(texts, draw)
         encoded = self.tokenizer.graph_encode(changed, split_special_tokens=True)
         special = tf.gather(tf.constant(self.vocabulary.flags["separates"]), encoded.flat_values)

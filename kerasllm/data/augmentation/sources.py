@@ -12,7 +12,15 @@ from kerasllm.data.augmentation.vocabulary import Vocabulary, pack, unpack
 from kerasllm.data.augmentation.words import Words
 from kerasllm.errors import ConfigError
 
-__all__ = ["SOURCES", "FrequentWords", "Neighbours", "Source", "Synonyms", "UniformWords", "source_from_config"]
+__all__ = [
+    "SOURCES",
+    "FrequentWords",
+    "Neighbours",
+    "Source",
+    "Synonyms",
+    "UniformWords",
+    "source_from_config",
+]
 
 _log = logging.getLogger("kerasllm.data")
 _LONGEST = 8  # tokens of a synonym

@@ -56,7 +56,9 @@ class TokenAugmentation(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
+        # Arrays may be given, and become tensors of their own type in `call`.
         self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
         self.vocabulary = Vocabulary.of(vocabulary)
         self.rate = check_rate(self, rate)
         self.protected = Phrases(self.vocabulary.encode(protected))
@@ -132,7 +134,7 @@ class TokenAugmentation(keras.layers.Layer):
 
 
 def choose(words: Words, rate: float, draw: Draw) -> Any:
-    """bool `(batch, sequence)`: words drawn at a rate; of each text at least one is not among them."""
+    """Bool `(batch, sequence)`: words drawn at a rate; of each text at least one is not among them."""
     numbers = draw(tf.shape(words.start))
     # The word with the largest number stays: that changes nothing unless all would be chosen.
     held = tf.where(words.changeable, numbers, tf.where(words.is_word, 2.0, -1.0))
@@ -150,9 +152,7 @@ def drawing(generator: keras.random.SeedGenerator) -> Draw:
     def draw(shape: Any) -> Any:
         nonlocal count
         count += 1
-        mine = tf.random.experimental.stateless_fold_in(
-            seed, tf.constant(count, tf.int64), alg="philox"
-        )
+        mine = tf.random.experimental.stateless_fold_in(seed, tf.constant(count, tf.int64), alg="philox")
         return tf.random.stateless_uniform(shape, mine, alg="philox")
 
     return draw

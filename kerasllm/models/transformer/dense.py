@@ -56,6 +56,7 @@ class Dense(Weighted, keras.layers.Dense):
         self.initializer_range = initializer_range
         self._activation = None if activation is None else ACTIVATIONS[activation]
         self.adapter: Any = None
+        self.int8: Any = None  # instead of `kernel`, where the matrix is kept in 8 bits
 
     def call(self, inputs, training=None):
         """See the class."""
@@ -64,11 +65,7 @@ class Dense(Weighted, keras.layers.Dense):
             return product if self._activation is None else self._activation(product)
         shape = tf.shape(inputs)
         rows = inputs if inputs.shape.rank == 2 else tf.reshape(inputs, [-1, inputs.shape[-1]])
-        product = tf.matmul(rows, self.kernel)
-        if self.bias is not None:
-            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
-        if self.adapter is not None:
-            product = product + self.adapter(rows, training=training)
+        product = self._product(rows, training=training)
         if self._activation is not None:
             product = self._activation(product)
         if inputs.shape.rank == 2:
@@ -76,6 +73,43 @@ class Dense(Weighted, keras.layers.Dense):
         return tf.ensure_shape(
             tf.reshape(product, tf.concat([shape[:-1], [self.units]], 0)), [*inputs.shape[:-1], self.units]
         )
+
+    def matrix(self) -> Any:
+        """The matrix that inputs are multiplied with, `(dim, units)`, without an adapter."""
+        return tf.convert_to_tensor(self.kernel) if self.int8 is None else self.int8.matrix()
+
+    @property
+    def input_dim(self) -> int:
+        """Width of the input."""
+        return int((self.kernel if self.int8 is None else self.int8.values).shape[0])
+
+    def _product(self, rows: Any, *, training: bool | None) -> Any:
+        """Product, adapter and bias."""
+        product = tf.matmul(rows, self.kernel) if self.int8 is None else self.int8(rows)
+        adapter = self.adapter
+        if adapter is not None and adapter.settings.dora:  # which scales what has no bias yet
+            matrix = self.kernel if self.int8 is None else self.int8.matrix(rows.dtype)
+            product = product + adapter(rows, training=training)
+            product = product * tf.cast(adapter.ratio(matrix), product.dtype)
+        if self.bias is not None:
+            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+        if adapter is not None and not adapter.settings.dora:
+            product = product + adapter(rows, training=training)
+        return product
+
+    def save_own_variables(self, store):
+        """As Keras' own; a matrix in 8 bits is saved by the layer that it is in."""
+        if self.int8 is None:
+            super().save_own_variables(store)
+        elif self.bias is not None:
+            store["0"] = self.bias
+
+    def load_own_variables(self, store):
+        """See `save_own_variables`."""
+        if self.int8 is None:
+            super().load_own_variables(store)
+        elif self.bias is not None:
+            self.bias.assign(store["0"])
 
     def get_config(self):
         """Everything that `from_config` needs."""
@@ -92,7 +126,7 @@ class Embedding(Weighted, keras.layers.Embedding):
     """`keras.layers.Embedding` that begins with a checkpoint's rows.
 
     Attributes:
-        augmentation: From vectors to vectors, what training does to them; `None` but for the time that
+        augmentation: From vectors and ids to vectors, what training does to them; `None` but for the time that
             `kerasllm.data.augmentation.augmented` puts something there.
     """
 
@@ -109,7 +143,9 @@ class Embedding(Weighted, keras.layers.Embedding):
     def call(self, inputs, training=None):
         """See the class."""
         vectors = super().call(inputs)
-        return self.augmentation(vectors) if training and self.augmentation is not None else vectors
+        if not training or self.augmentation is None:
+            return vectors
+        return self.augmentation(vectors, inputs)
 
     def get_config(self):
         """Everything that `from_config` needs."""
