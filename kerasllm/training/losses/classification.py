@@ -56,10 +56,10 @@ class ClassificationLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         """The loss of each text, `float32[batch]`."""
         if self.kind == "focal":
-            focused = binary_focal if self.multi_label else focal
-            return focused(y_true, y_pred, gamma=self.focal_gamma)
-        plain = binary_crossentropy if self.multi_label else crossentropy
-        return plain(y_true, y_pred, label_smoothing=self.label_smoothing)
+            away = binary_focal if self.multi_label else focal
+            return away(y_true, y_pred, gamma=self.focal_gamma)
+        loss = binary_crossentropy if self.multi_label else crossentropy
+        return loss(y_true, y_pred, label_smoothing=self.label_smoothing)
 
     def get_config(self):
         """The arguments, for serialisation."""
