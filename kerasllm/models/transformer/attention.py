@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.rotary import rotate
 from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
@@ -51,7 +52,7 @@ class Attention(keras.layers.Layer):
                 Normalization.of(settings, dtype=self.dtype_policy, name=name)
                 for name in ("query_norm", "key_norm")
             )
-        self.dropout = keras.layers.Dropout(settings.attention_dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.attention_dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
         """Makes the weights."""
