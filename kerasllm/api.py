@@ -1,13 +1,13 @@
 """The two verbs: `finetune` makes a task model from a preset and data, `load` brings one back."""
 
+import json
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from kerasllm.errors import ConfigError, PresetError, RunDirectoryError
+from kerasllm.errors import ConfigError, KerasLLMError, PresetError, RunDirectoryError
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +34,7 @@ def finetune(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    lora_rank: int | None = None,
     dtype_policy: str | None = None,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
     output_dir: str | os.PathLike[str] | None = None,
@@ -54,10 +55,15 @@ def finetune(
         columns: Which columns are `text`, `text_pair` and `label`; found by name when left out.
         epochs: Passes over the training rows. Defaults to 3.
         batch_size: Rows a step. Defaults to 32.
-        learning_rate: Peak of the schedule. Defaults to 5e-5.
+        learning_rate: Peak of the schedule. Defaults to 5e-5, which suits the training of all weights;
+            adapters take 1e-4 to 1e-3.
+        lora_rank: Rank of the LoRA adapters that are trained instead of all weights, e.g. 8; more on them in
+            the config's section `model.lora`. Defaults to `None`, all weights.
         dtype_policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"auto"`, the default.
         callbacks: Plain Keras callbacks; they run last and see plain Keras logs.
-        output_dir: Run directory; a time is appended when it exists. Defaults to `runs/<task>`.
+        output_dir: Run directory. Where it holds a run of the same settings and data that has not
+            finished, that one goes on; where it holds another, a time is appended. Defaults to
+            `runs/<name of the first training file>`.
         seed: Of splits, order, new weights and dropout. Defaults to 0.
         config: Everything else: a dict like a run config, a path, or the name of a shipped config.
             Explicit arguments win over it.
@@ -96,7 +102,8 @@ def finetune(
             settings["data"][split] = value
         elif value is not _MISSING:
             sources[split] = value
-    loaded = load_config(_merged(config, preset, settings))
+    overrides = [] if lora_rank is None else [f"model.lora.rank={lora_rank}"]
+    loaded = load_config(_merged(config, preset, settings), overrides)
     return cast("TextClassifier", _run(loaded, preset=preset, sources=sources, callbacks=callbacks))
 
 
@@ -111,7 +118,8 @@ def finetune_from_config(
 
     Args:
         config: A loaded config (`kerasllm.config.loading.load_config`).
-        resume: Whether to go on in `config.output_dir` instead of making a new run.
+        resume: Whether to refuse anything but going on in `config.output_dir`. Without it an unfinished run
+            of the same settings and data goes on too, but beside any other a new one is made.
         dry_run: Whether to load, tokenize, build, run one step and return the plan; writes nothing.
         callbacks: Plain Keras callbacks.
     """
@@ -182,15 +190,62 @@ def _run(
     """Everything a run does, in order; each step is one function of the layers below."""
     from kerasllm.data.prepare import prepare
 
+    split_seed = config.seed if config.data.split_seed is None else config.data.split_seed
     if dry_run:
-        prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
+        prepared = prepare(config.data, task=config.task, seed=split_seed, **sources)
         return _plan(config, prepared, preset)
+    if config.seeds is not None:
+        return _run_seeds(
+            config, split_seed, preset=preset, sources=sources, callbacks=callbacks, resume=resume
+        )
 
     from kerasllm.training.run_directory import recorded
 
     with recorded(_open_run_directory(config, resume=resume)) as run:
-        prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
+        prepared = prepare(config.data, task=config.task, seed=split_seed, **sources)
         return _train(config, prepared, preset, run=run, callbacks=callbacks, resume=resume)
+
+
+def _run_seeds(
+    config: "RunConfig", split_seed: int, *, preset: Any, resume: bool, **options: Any
+) -> "TextClassifier":
+    """Runs a config once for each of its seeds, and keeps the best; runs that have finished are kept."""
+    from kerasllm.config.defaults import default_output_dir
+    from kerasllm.evaluation.seeds import SeedFigures
+    from kerasllm.resources.atomic import atomic_write
+    from kerasllm.training.callbacks import is_better_low
+    from kerasllm.training.resuming import is_finished
+
+    preset = _loaded(preset)
+    folder = Path(os.path.abspath(config.output_dir or default_output_dir(config)))
+    metrics, values = {}, {}
+    for seed in config.seeds or ():
+        path = folder / f"seed-{seed}"
+        single = _with_seed(config, seed, split_seed, path)
+        if not is_finished(path, single):
+            _log.info("Seed %d of %s.", seed, config.seeds)
+            _run(single, preset=preset, resume=resume and path.is_dir(), **options)
+        metrics[seed] = json.loads((path / "metrics.json").read_text())
+        values[seed] = metrics[seed].get("best_value")
+    known = {seed: value for seed, value in values.items() if value is not None}
+    choose = min if is_better_low(config.training.monitor or "") else max
+    best = choose(known, key=lambda seed: known[seed]) if known else next(iter(values))
+    classifier = load(folder / f"seed-{best}")
+    classifier.run_directory = folder / f"seed-{best}"
+    classifier.seeds = SeedFigures.of(metrics, best_seed=best)
+    atomic_write(folder / "seeds.json", json.dumps(classifier.seeds.to_dict(), indent=1) + "\n")
+    export = config.export
+    if export.path is not None:
+        classifier.exported = classifier.export(export.path, version=export.version, dtype=export.dtype)
+    return classifier
+
+
+def _with_seed(config: "RunConfig", seed: int, split_seed: int, path: Path) -> "RunConfig":
+    values = config.model_dump()
+    values.update(seed=seed, seeds=None, output_dir=str(path))
+    values["data"]["split_seed"] = split_seed
+    values["export"]["path"] = None
+    return type(config).model_validate(values)
 
 
 def _plan(config: "RunConfig", prepared: Any, preset: Any) -> "Plan":
@@ -208,26 +263,31 @@ def _train(
 ) -> "TextClassifier":
     import keras
 
+    from kerasllm.resources.atomic import atomic_remove
     from kerasllm.tasks import classification_run as steps
-    from kerasllm.training.trainer import train_classifier
+    from kerasllm.tasks.adaptation import keep_adapter
+    from kerasllm.training.classification import classification_problem
+    from kerasllm.training.trainer import train
 
     keras.utils.set_random_seed(config.seed)
     loaded = _loaded(preset)
     encoded = steps.encode_run(config, prepared, loaded)
-    config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
     model = steps.build_model(encoded, prepared.label_map.names, loaded)
-    result = train_classifier(
-        model, encoded.data, config.training, run=run, seed=config.seed, callbacks=callbacks
-    )
-    classifier = steps.finished_classifier(model, encoded, prepared, loaded)
+    problem = classification_problem(encoded.data, encoded.config.training, seed=config.seed)
+    config = steps.with_learning_rate(encoded.config, model, problem, run)
+    config = steps.record_inputs(run, config, prepared, loaded, resume=resume)
+    result = train(model, problem, config.training, run=run, callbacks=callbacks)
+    classifier = steps.finished_classifier(result.model, encoded, prepared, loaded)
     classifier.history, classifier.run_directory = result.state.history, run.path
     if run.model.exists():
-        shutil.rmtree(run.model)  # of an earlier, interrupted try in the same directory
+        atomic_remove(run.model)  # of an earlier, interrupted try in the same directory
     classifier.save(run.model)
+    keep_adapter(result.model, run.adapter, base_model=str(loaded.handle))
     if result.stopped is not None:
         raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
-    steps.evaluate_run(classifier, prepared, config, run)
-    steps.report_run(classifier, prepared, config, run)
+    steps.evaluate_run(classifier, prepared, config, run, state=result.state)
+    facts = steps.training_facts(result, problem, config)
+    steps.report_run(classifier, prepared, config, run, training=facts)
     if config.export.path is not None:
         classifier.exported = classifier.export(
             config.export.path,
@@ -241,12 +301,19 @@ def _train(
 def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:
     from kerasllm.config.defaults import default_output_dir
     from kerasllm.config.dumping import dump_config
+    from kerasllm.training.resuming import check_resumed, open_unfinished
     from kerasllm.training.run_directory import RunDirectory
 
     output_dir = config.output_dir or default_output_dir(config)
     if resume:
-        return RunDirectory.reopen(output_dir)
-    return RunDirectory.create(output_dir, dump_config(config))
+        run = RunDirectory.reopen(output_dir)
+        try:
+            check_resumed(run.path, config)
+        except KerasLLMError:
+            run.close()
+            raise
+        return run
+    return open_unfinished(output_dir, config) or RunDirectory.create(output_dir, dump_config(config))
 
 
 def _loaded(preset: Any) -> "Preset":

@@ -34,6 +34,8 @@ class RunSummary:
         split: Which rows the metrics are of.
         confidence: Confidence level of the intervals.
         num_rows: How many rows they are of.
+        kept: Which state of the run was kept.
+        seeds: Mean and deviation over several seeds, by name, where there were some.
         export_directory: The exported version, `None` where there was no export.
         pair: Whether an input is two texts.
         warnings: What to know before trusting the figures.
@@ -44,6 +46,8 @@ class RunSummary:
     split: str = "test"
     confidence: float = 0.95
     num_rows: int | None = None
+    kept: str = ""
+    seeds: Mapping[str, str] = field(default_factory=dict)
     export_directory: str | None = None
     pair: bool = False
     warnings: Sequence[str] = ()
@@ -64,6 +68,8 @@ def summarize_run(classifier: "TextClassifier") -> RunSummary:
         split=written.get("split", "test"),
         confidence=written.get("confidence", 0.95),
         num_rows=written.get("num_rows"),
+        kept=_kept(written),
+        seeds=_seeds(classifier),
         export_directory=_shown_path(exported.path) if exported is not None else None,
         pair=classifier.pair,
     )
@@ -76,6 +82,9 @@ def show_run(summary: RunSummary) -> None:
     ]
     if not rows:
         rows.append(("Figures", "none: the run had neither test nor validation rows"))
+    rows.extend(summary.seeds.items())
+    if summary.kept:
+        rows.append(("Kept", summary.kept))
     rows.append(("Run", summary.run_directory))
     if summary.metrics:
         rows.append(("Report", str(Path(summary.run_directory) / "report.html")))
@@ -155,6 +164,27 @@ def _metric(values: Sequence[float], summary: RunSummary) -> str:
         text += f"  ({summary.confidence:.0%} interval {values[1]:.3f} to {values[2]:.3f}"
         text += f", {summary.num_rows:,} rows)" if summary.num_rows else ")"
     return text
+
+
+def _kept(written: Mapping[str, Any]) -> str:
+    if not written.get("best_step"):
+        return ""
+    value = written.get("best_value")
+    figure = "" if value is None else f": {written['monitor']} {value:.4g}"
+    return f"step {written['best_step']:,}, in epoch {written['best_epoch']}{figure}"
+
+
+def _seeds(classifier: "TextClassifier") -> dict[str, str]:
+    """Mean and deviation of what the screen shows of one run."""
+    if classifier.seeds is None:
+        return {}
+    count, split = len(classifier.seeds.figures), classifier.seeds.split
+    shown = {}
+    for name in ("accuracy", "macro_f1"):
+        mean, deviation = classifier.seeds.means[name]
+        title = f"{split.capitalize()} {name.replace('_f1', ' F1')}"
+        shown[f"{title}, {count} seeds"] = f"{mean:.3f} ± {deviation:.3f} (standard deviation)"
+    return {**shown, "Best seed": str(classifier.seeds.best_seed)}
 
 
 def _read_metrics(run_directory: Path | None) -> dict[str, Any]:

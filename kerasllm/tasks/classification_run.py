@@ -3,42 +3,51 @@
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
-from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.data.prepare import PreparedData
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
-from kerasllm.errors import ConfigError, DataError, RunDirectoryError
+from kerasllm.data.token_cache import prepare_tokens, token_cache
+from kerasllm.data.token_ids import EncodedTexts, TokenIds
+from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
-from kerasllm.models.builders import build_classifier, with_dtype_policy
+from kerasllm.models.adapters import merge_lora
+from kerasllm.models.builders import build_classifier
 from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
+from kerasllm.models.packing import set_packing
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
+from kerasllm.tasks.adaptation import adapt
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
+from kerasllm.training.automatic_rate import automatic_learning_rate
+from kerasllm.training.checkpoints import RunState
+from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
-from kerasllm.training.run_directory import RunDirectory, read_run_manifest
-from kerasllm.training.trainer import TrainingData
+from kerasllm.training.problem import Problem
+from kerasllm.training.resuming import check_resumed
+from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.trainer import TrainingResult
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
-# What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
 
 
 @dataclass(frozen=True)
@@ -70,32 +79,35 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
     if config.data.split_special_tokens:
         tokenizer = tokenizer.with_settings(split_special_tokens=True)
     tokenizer.check_graph()  # what is trained on must be what the server will see
-    encoded = _encode(tokenizer, prepared.train, None)
-    lengths = np.fromiter(map(len, encoded[0]), dtype=np.int64)
+    train = _tokens(tokenizer, prepared.train, None, config.data.cache)
     config = resolve(
         config,
-        token_lengths=lengths.tolist(),
+        token_lengths=train.lengths.tolist(),
         max_sequence_length=preset.max_sequence_length,
         labels=label_map.names,
         pooling=preset.default_pooling,
         dtype_policy=resolve_dtype_policy(config.training.dtype_policy),
+        num_widths=8 if tf.config.list_physical_devices("GPU") else MOST_WIDTHS,
     )
     sequence_length = config.data.sequence_length or preset.max_sequence_length
     facts = token_facts(
-        prepared.train, encoded[0], sequence_length=sequence_length, special_ids=tokenizer.special_ids
+        prepared.train,
+        (train.ids(text).tolist() for text in range(train.num_texts)),
+        sequence_length=sequence_length,
+        special_ids=tokenizer.special_ids,
     )
     for warning in token_warnings("train", facts):
         _log.warning(warning)
-    if lengths.max() > sequence_length:
-        encoded = _encode(tokenizer, prepared.train, sequence_length)
+    if train.lengths.max() > sequence_length:
+        train = _tokens(tokenizer, prepared.train, sequence_length, config.data.cache)
     targets = label_map.encode(prepared.train)
     weights = class_weights(config.training.class_weights, targets, label_map)
     validation = None
     if prepared.validation is not None:
-        ids = _encode(tokenizer, prepared.validation, sequence_length)
-        validation = EncodedTexts.from_lists(*ids, label_map.encode(prepared.validation))
+        found = _tokens(tokenizer, prepared.validation, sequence_length, config.data.cache)
+        validation = EncodedTexts.from_token_ids(found, label_map.encode(prepared.validation))
     data = TrainingData(
-        train=EncodedTexts.from_lists(*encoded, targets, class_weights=weights),
+        train=EncodedTexts.from_token_ids(train, targets, class_weights=weights),
         validation=validation,
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
@@ -121,6 +133,19 @@ def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.
     return (counts.sum() / (num_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
+def with_learning_rate(
+    config: RunConfig, model: keras.Model, problem: Problem, run: RunDirectory
+) -> RunConfig:
+    """The config with a number for its learning rate: searched where it is `auto`, once in a run."""
+    if config.training.learning_rate != "auto":
+        return config
+    if run.goes_on:
+        known = load_config(run.path / "config.yaml").training.learning_rate
+        if known != "auto":  # else it was stopped before one was found
+            return resolve(config, learning_rate=known)
+    return resolve(config, learning_rate=automatic_learning_rate(model, problem, config.training))
+
+
 def record_inputs(
     run: RunDirectory, config: RunConfig, prepared: PreparedData, preset: Preset, *, resume: bool
 ) -> RunConfig:
@@ -131,7 +156,7 @@ def record_inputs(
         config: Fully resolved.
         prepared: Clean records.
         preset: The checkpoint.
-        resume: Whether the run goes on, so that config and data must be what they were.
+        resume: Whether the user asked to go on; else a new run is made beside one that used something else.
 
     Returns:
         The config as written, with the real `output_dir`.
@@ -141,10 +166,16 @@ def record_inputs(
         DataError: If the data differs.
         RunDirectoryError: If the run has finished.
     """
-    config = config.model_copy(update={"output_dir": str(run.path)})
     data = data_fingerprint(prepared)
-    if resume:
-        _refuse_changes(run, config, data)
+    if run.goes_on:
+        try:
+            check_resumed(run.path, config, data)
+        except KerasLLMError as error:
+            if resume:
+                raise
+            run.start_anew(dump_config(config))
+            _log.warning("%s This is a new run, in `%s`.", error, run.path)
+    config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
         {
@@ -159,50 +190,15 @@ def record_inputs(
 
 
 def _device() -> str:
-    import tensorflow as tf
-
     for device in tf.config.list_physical_devices("GPU"):
         return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
     return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
 
 
-def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) -> None:
-    before = load_config(run.path / "config.yaml", []).model_dump()
-    now = config.model_dump()
-    changed = [
-        f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
-        for section in ("data", "model", "training")
-        for key, value in now[section].items()
-        if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
-    ] + [
-        f"{key}: {before[key]!r} then, {now[key]!r} now"
-        for key in ("preset", "seed")
-        if before[key] != now[key]
-    ]
-    if changed:
-        raise ConfigError(
-            f"`{run.path}` was begun with other settings: {'; '.join(changed)}. Resume with the same, "
-            "or start a new run."
-        )
-    known = read_run_manifest(run.path).get("data_sha256")
-    if known is not None and known != data:
-        differing = sorted(name for name in {*known, *data} if known.get(name) != data.get(name))
-        raise DataError(
-            f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
-            "the same files, or start a new run."
-        )
-    longer = config.training.epochs > before["training"]["epochs"]
-    if read_run_manifest(run.path).get("state") == "finished" and not longer:
-        raise RunDirectoryError(
-            f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
-            f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."
-        )
-
-
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
-    """The classifier to train: backbone, head, dropout and precision as configured."""
+    """The classifier to train: backbone, head, dropout, precision and adapters as configured."""
     config = encoded.config
-    return build_classifier(
+    model = build_classifier(
         preset,
         num_classes=encoded.data.num_classes,
         pooling=config.model.pooling,
@@ -211,6 +207,9 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
         labels=labels,
         problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
+    adapt(model, config.model.lora, preset)
+    set_packing(model, config.training.packing)
+    return model
 
 
 def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
@@ -231,10 +230,10 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
 def finished_classifier(
     model: Classifier, encoded: EncodedRun, prepared: PreparedData, preset: Preset
 ) -> TextClassifier:
-    """The trained weights as a float32 task model: what predicts is what will be served."""
+    """The trained weights as a float32 task model, adapters merged: what predicts is what will be served."""
     labels = encoded.config.data.labels
     return TextClassifier(
-        with_dtype_policy(model, "float32"),
+        merge_lora(model),
         encoded.tokenizer,
         label_map=prepared.label_map,
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,
@@ -246,7 +245,12 @@ def finished_classifier(
 
 
 def evaluate_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    state: RunState,
 ) -> None:
     """Measures the classifier on the test rows, else the validation rows, and writes the figures."""
     split = "test" if prepared.test is not None else "validation"
@@ -262,11 +266,22 @@ def evaluate_run(
         batch_size=config.evaluation.batch_size,
         seed=config.seed,
     )
-    run.write_json("metrics.json", {"split": split, **classifier.evaluation.to_dict()})
+    selection = {
+        "monitor": config.training.monitor,
+        "best_value": state.best_value,
+        "best_step": state.best_step,
+        "best_epoch": state.best_epoch,
+    }
+    run.write_json("metrics.json", {"split": split, **selection, **classifier.evaluation.to_dict()})
 
 
 def report_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    training: Mapping[str, str],
 ) -> None:
     """Writes `report.html`."""
     if not config.evaluation.report or classifier.evaluation is None:
@@ -284,7 +299,22 @@ def report_run(
             special_ids=tokenizer.special_ids,
         ).to_dict(),
         config=config.model_dump(mode="json"),
+        training=training,
     )
+
+
+def training_facts(result: TrainingResult, problem: Problem, config: RunConfig) -> dict[str, str]:
+    """What the report says about the training: which state was kept, and what the batches wasted."""
+    state = result.state
+    value = "" if state.best_value is None else f": {config.training.monitor} {state.best_value:.4g}"
+    facts = {
+        "Kept state": f"step {state.best_step:,} of {state.step:,}, in epoch {state.best_epoch}{value}",
+        "Padding": f"{problem.train.padding_share:.1%} of the places in the training batches",
+        "Precision": state.dtype_policy,
+    }
+    if state.dtype_policy != config.training.dtype_policy:
+        facts["Precision"] += f", after numbers that were none in {config.training.dtype_policy}"
+    return facts
 
 
 def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
@@ -298,7 +328,24 @@ def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
     return {name: records.fingerprint for name, records in prepared.by_split.items()}
 
 
-def _encode(
-    tokenizer: Tokenizer, records: Records, sequence_length: int | None
-) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
-    return tokenizer.encode_for_model(records.texts, records.text_pairs, sequence_length=sequence_length)
+def _tokens(
+    tokenizer: Tokenizer, records: Records, sequence_length: int | None, cache: str | None
+) -> TokenIds:
+    """Token ids of the texts, from the cache where they are there."""
+
+    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+        return tokenizer.encode_for_model(texts, pairs, sequence_length=sequence_length)
+
+    return prepare_tokens(
+        records.texts,
+        records.text_pairs,
+        encode=encode,
+        settings={
+            "tokenizer": tokenizer.fingerprint,
+            "versions": tokenizer.versions,
+            "pad_id": tokenizer.pad_id,
+            "sequence_length": sequence_length,
+        },
+        cache=token_cache(cache),
+        required=cache != "auto",
+    )

@@ -13,8 +13,16 @@ import numpy as np
 from kerasllm.errors import ResourceError, TrainingError
 from kerasllm.training.checkpoints import Checkpoints, RunState, checkpoint_name
 from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.timetable import Timetable
 
 _log = logging.getLogger("kerasllm.training")
+# Ends of the names of figures of which less is better.
+_LOW = ("loss", "error", "perplexity", "brier_score")
+
+
+def is_better_low(monitor: str) -> bool:
+    """Whether less of a monitored figure is better, by its name."""
+    return monitor.endswith(_LOW)
 
 
 class RunCheckpoints(keras.callbacks.Callback):
@@ -26,6 +34,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         run: Run directory, which gets `checkpoints/` and `history.csv`.
         checkpoints: Where the state is saved.
         state: Where the run stands; updated in place.
+        table: Steps of each epoch.
         monitor: Name of the log entry that decides; where it is missing, the last epoch is the best.
         patience: Epochs without improvement after which training stops, `None` for never.
         patience_steps: The same in steps.
@@ -40,6 +49,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         run: RunDirectory,
         checkpoints: Checkpoints,
         state: RunState,
+        table: Timetable,
         *,
         monitor: str,
         patience: int | None = None,
@@ -53,6 +63,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         self.run = run
         self.checkpoints = checkpoints
         self.state = state
+        self.table = table
         self.monitor = monitor
         self.patience = patience
         self.patience_steps = patience_steps
@@ -68,13 +79,13 @@ class RunCheckpoints(keras.callbacks.Callback):
             vars(callback).update(known)
         if self.state.history:  # a kill may have come between a checkpoint and this file
             self.run.write_history(self.state.history)
-        if self._is_due_at(self.state.step) and not self._ends_epoch(self.state.step):
+        if self._is_due_at(self.state.step) and not self.table.ends_epoch(self.state.step):
             self._evaluate()
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts the step, and saves or evaluates when it is time."""
         self.state.step += 1
-        step, ends_epoch = self.state.step, self._ends_epoch(self.state.step)
+        step, ends_epoch = self.state.step, self.table.ends_epoch(self.state.step)
         due = self._is_due_at(step) and not ends_epoch
         # Before an evaluation too: it may take long, and its end is not the place to lose an epoch.
         if due or (self.every and step % self.every == 0) or (ends_epoch and self.evaluate is not None):
@@ -140,14 +151,10 @@ class RunCheckpoints(keras.callbacks.Callback):
         return ends_epoch and self.patience is not None and self.state.epochs_since_best >= self.patience
 
     def _evaluate(self) -> None:
-        """Evaluates in the middle of an epoch, and puts the sums of its metrics back."""
-        variables = [variable for metric in self.model.metrics for variable in metric.variables]
-        sums = [np.asarray(variable) for variable in variables]
+        """Evaluates in the middle of an epoch."""
         self._in_evaluation = True
         logs = {name: float(value) for name, value in self.evaluate().items()}  # type: ignore[misc]
         self._in_evaluation = False
-        for variable, value in zip(variables, sums, strict=True):
-            variable.assign(value)
         self.state.evaluations.append({"step": self.state.step, **logs})
         self._judge(logs, ends_epoch=False)
 
@@ -156,14 +163,11 @@ class RunCheckpoints(keras.callbacks.Callback):
             return False
         return all(logs["step"] != step for logs in self.state.evaluations)
 
-    def _ends_epoch(self, step: int) -> bool:
-        return step % self.params["steps"] == 0
-
     def _is_better(self, value: float) -> bool:
         best = self.state.best_value
         if math.isnan(value):
             return False
-        return best is None or (value < best if self.monitor.endswith("loss") else value > best)
+        return best is None or (value < best if is_better_low(self.monitor) else value > best)
 
 
 def _counters(callback: keras.callbacks.Callback) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """Keras' `fit`, able to begin at any step: the loop of a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from kerasllm.training.step import TrainingStep
+from kerasllm.training.timetable import Timetable
+
 
 def run_epochs(
-    model: keras.Model,
-    batches: Iterator[Any],
+    step: TrainingStep,
+    batches: Iterator[Sequence[Any]],
+    table: Timetable,
     *,
-    epochs: int,
-    steps_per_epoch: int,
     first_step: int = 0,
     epochs_done: int = 0,
     evaluate: Callable[[], dict[str, float]] | None = None,
@@ -25,16 +27,15 @@ def run_epochs(
     with gets its `on_epoch_begin` again, as a new process needs it.
 
     Args:
-        model: Compiled and built.
-        batches: An iterator of the batches from `first_step` on, without end.
-        epochs: Epochs of the whole run.
-        steps_per_epoch: Optimizer steps of each.
+        step: What makes one optimizer step.
+        batches: The micro-batches of each step, from `first_step` on.
+        table: Steps of each epoch.
         first_step: Steps that are done. Defaults to 0.
         epochs_done: Epochs that are done, `on_epoch_end` included. Defaults to 0.
         evaluate: Returns the validation logs, their names beginning with `val_`. Defaults to `None`.
         callbacks: Plain Keras callbacks.
     """
-    model.make_train_function()
+    model, epochs = step.model, len(table.steps)
     model.stop_training = False
     everyone = keras.callbacks.CallbackList(
         callbacks,
@@ -42,7 +43,7 @@ def run_epochs(
         add_progbar=False,
         verbose=0,
         epochs=epochs,
-        steps=steps_per_epoch,
+        steps=table.steps[min(epochs_done, epochs - 1)],
         model=model,
     )
     everyone.on_train_begin()
@@ -50,23 +51,21 @@ def run_epochs(
     for epoch in range(epochs_done, epochs):
         if model.stop_training:
             break
-        done = max(0, first_step - epoch * steps_per_epoch)
+        done = max(0, first_step - table.start(epoch))
         if not done:
-            model.reset_metrics()
+            step.reset_metrics()
+        if table.steps[epoch] != everyone.params["steps"]:
+            everyone.set_params({**everyone.params, "steps": table.steps[epoch]})
         everyone.on_epoch_begin(epoch)
-        for step in range(done, steps_per_epoch):
-            everyone.on_train_batch_begin(step)
-            everyone.on_train_batch_end(step, model.train_function(batches))
+        for place in range(done, table.steps[epoch]):
+            everyone.on_train_batch_begin(place)
+            everyone.on_train_batch_end(place, step(next(batches)))
             if model.stop_training:
                 break
-        logs = _numbers(model.get_metrics_result())
+        logs = step.results()
         if evaluate is not None:
             logs.update(evaluate())
         everyone.on_epoch_end(epoch, logs)
     if epochs_done < epochs:
         model.optimizer.finalize_variable_values(model.trainable_weights)
     everyone.on_train_end(logs)
-
-
-def _numbers(logs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.numpy() if hasattr(value, "numpy") else value for name, value in logs.items()}

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import collate, num_batches_of
-from kerasllm.training.trainer import TrainingData, compile_classifier
+from kerasllm.training.classification import TrainingData, classification_problem
+from kerasllm.training.timetable import Timetable
+from kerasllm.training.trainer import prepare_step
 
 _GIB = 2**30
 
@@ -24,6 +25,7 @@ class Plan:
         steps_per_epoch, num_steps: Optimizer steps.
         tokens_per_epoch: Tokens of the training rows, after truncation.
         truncated_share: Share of training rows that are cut.
+        padding_share: Share of the places in the batches that hold no token.
         num_parameters, num_trainable: Of the whole model.
         dtype_policy: Precision.
         memory_gib: Estimated peak memory of training beside TensorFlow itself.
@@ -39,6 +41,7 @@ class Plan:
     num_steps: int
     tokens_per_epoch: int
     truncated_share: float
+    padding_share: float
     num_parameters: int
     num_trainable: int
     dtype_policy: str
@@ -56,6 +59,7 @@ class Plan:
             f"labels       {', '.join(self.labels)}\n"
             f"tokens       {self.tokens_per_epoch:,} an epoch · at most {self.sequence_length} a text · "
             f"{self.truncated_share:.1%} of the texts are cut\n"
+            f"padding      {self.padding_share:.1%} of the places in the batches\n"
             f"steps        {self.num_steps:,} ({self.steps_per_epoch:,} an epoch)\n"
             f"parameters   {self.num_parameters:,} ({self.num_trainable:,} trained) · {self.dtype_policy}\n"
             f"memory       about {self.memory_gib:.1f} GiB beside TensorFlow\n"
@@ -86,28 +90,30 @@ def make_plan(
         truncated_share: Share of training rows that are cut.
         layers: Number of layers, hidden size and attention heads of the backbone, for the estimate.
     """
-    compile_classifier(model, data, config)
-    longest = np.argsort(-data.train.lengths, kind="stable")[: config.batch_size]
-    inputs, targets, weights = collate(data.train, longest, pad_id=data.pad_id)
-    first_loss = model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)["loss"]
-    steps = num_batches_of(data.train, config.batch_size)
+    problem = classification_problem(data, config)
+    batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
+    table = Timetable(batches, accumulate=config.gradient_accumulation)
+    step = prepare_step(model, problem, config, table)
+    inputs, targets, weights = next(iter(problem.train.dataset()))  # the longest
+    first_loss = step([(inputs, targets, weights)])["loss"]
     trainable = int(sum(np.prod(variable.shape) for variable in model.trainable_variables))
     total = int(model.count_params())
-    width = inputs["token_ids"].shape[1]
+    rows, width = (int(size) for size in inputs["token_ids"].shape)
     return Plan(
         num_train=data.train.num_texts,
         num_validation=data.validation.num_texts if data.validation else 0,
         num_test=num_test,
         labels=labels,
         sequence_length=sequence_length,
-        steps_per_epoch=steps,
-        num_steps=steps * config.epochs,
+        steps_per_epoch=table.steps[0],
+        num_steps=table.total,
         tokens_per_epoch=int(data.train.lengths.sum()),
         truncated_share=truncated_share,
+        padding_share=problem.train.padding_share,
         num_parameters=total,
         num_trainable=trainable,
         dtype_policy=config.dtype_policy,
-        memory_gib=_memory(total, trainable, len(longest) * width, width, layers, config.dtype_policy) / _GIB,
+        memory_gib=_memory(total, trainable, rows * width, width, layers, config.dtype_policy) / _GIB,
         first_loss=float(first_loss),
     )
 

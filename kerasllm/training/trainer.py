@@ -1,26 +1,28 @@
-"""Trains a classifier: Keras' `fit` from any step on, with our batches, optimizer and checkpoints."""
+"""Trains a model: from any step on, with our batches, optimizer and checkpoints."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import EncodedTexts, collate, evaluation_batches, num_batches_of, training_batches
-from kerasllm.errors import TrainingError
-from kerasllm.training.callbacks import FiniteLoss, RunCheckpoints
+from kerasllm.errors import CheckpointError, TrainingError
+from kerasllm.models.quantization import check_trainable
+from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
-from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.loop import run_epochs
-from kerasllm.training.losses import classification_loss
-from kerasllm.training.optimizers import build_optimizer
+from kerasllm.training.optimizers import EvaluateAverages, GradualUnfreezing, build_optimizer
+from kerasllm.training.problem import Problem
 from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.step import NotFiniteError, TrainingStep
+from kerasllm.training.timetable import Timetable, windows
+from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
 _log = logging.getLogger("kerasllm.training")
 
@@ -30,10 +32,13 @@ class TrainingResult:
     """How a training run ended.
 
     Attributes:
+        model: The model, with the best weights; another object than was passed where the dtype policy had to
+            change.
         state: History and best epoch.
         stopped: The signal that ended it early, if one did.
     """
 
+    model: keras.Model
     state: RunState
     stopped: Stopped | None = None
 
@@ -48,56 +53,12 @@ class TrainingResult:
         )
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """What a training run reads.
-
-    Attributes:
-        train: Encoded training texts.
-        validation: Encoded validation texts, or `None`.
-        pad_id: Id that fills short rows.
-        num_classes: Number of classes.
-        multi_label: Whether a text may have several labels.
-    """
-
-    train: EncodedTexts
-    validation: EncodedTexts | None
-    pad_id: int
-    num_classes: int
-    multi_label: bool
-
-
-def compile_classifier(model: keras.Model, data: TrainingData, config: TrainingConfig) -> None:
-    """Compiles the model with loss, optimizer and metrics of the config."""
-    steps_per_epoch = num_batches_of(data.train, config.batch_size)
-    optimizer: keras.optimizers.Optimizer = build_optimizer(
-        model,
-        learning_rate=config.learning_rate,
-        num_steps=config.epochs * steps_per_epoch,
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        schedule=config.schedule,
-        gradient_clip=config.gradient_clip,
-    )
-    if config.dtype_policy == "mixed_float16":
-        # Keras does this by itself only where the outermost model has the policy; ours has float32 logits.
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(model.trainable_variables)
-    model.compile(
-        optimizer=optimizer,
-        loss=classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing),
-        metrics=classification_metrics(data.num_classes, multi_label=data.multi_label),
-        jit_compile=False,  # each batch width would compile anew
-    )
-
-
-def train_classifier(
+def train(
     model: keras.Model,
-    data: TrainingData,
+    problem: Problem,
     config: TrainingConfig,
     *,
     run: RunDirectory,
-    seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingResult:
     """Trains to the end, or from the newest checkpoint to the end, and leaves the best weights in the model.
@@ -106,124 +67,239 @@ def train_classifier(
     result.
 
     Args:
-        model: Classifier whose output is logits `float32[batch, num_classes]`.
-        data: What to train and validate on.
-        config: The `training` section.
+        model: What is trained.
+        problem: What it is trained on, and what is minimised.
+        config: The `training` section, fully resolved.
         run: Run directory; its newest checkpoint, if it has one, is where training goes on.
-        seed: Seed of the order of the batches.
         callbacks: The user's own; they run last and see plain Keras logs.
 
     Returns:
-        The state at the end, with the history of all epochs, and the signal that ended it, if any.
+        The model and the state at the end, with the history of all epochs, and the signal that ended it.
 
     Raises:
         TrainingError: If the loss is no number any more, or memory runs out.
         CheckpointError: If there are checkpoints, but none fits or is intact.
         Stopped: If a signal ended it before the first evaluation.
     """
-    compile_classifier(model, data, config)
-    checkpoints = Checkpoints(run.checkpoints)
-    state = RunState()
-    if checkpoints.names():
-        _build_metrics(model, data)
-        state = checkpoints.restore_newest(model) or state
-        _log.info("Going on after epoch %d of %d, step %d.", state.epoch, config.epochs, state.step)
     stopped = None
+    session = _Session(model, problem, config, run, callbacks)
     try:
-        _fit(
-            model, data, config, run=run, checkpoints=checkpoints, state=state, seed=seed, callbacks=callbacks
-        )
+        while not session.state.is_over:
+            try:
+                session.fit()
+                break
+            except NotFiniteError as error:
+                session = session.after(error)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped()
-        if not state.best:
+        if not session.state.best:
             raise Stopped(
                 "Interrupted before the first epoch ended, so there is no model to keep yet. Go on with "
                 f"`kerasllm finetune {run.path / 'config.yaml'} --resume`.",
                 status=stopped.status,
             ) from None
-    if state.best:  # else the disk was full at each of them
-        checkpoints.restore_weights(model, state.best)
-    return TrainingResult(state, stopped)
+    if session.state.best:  # else the disk was full at each of them
+        session.checkpoints.restore_weights(
+            session.model, session.state.best, averaged=config.ema is not None
+        )
+    return TrainingResult(session.model, session.state, stopped)
 
 
-def _build_metrics(model: keras.Model, data: TrainingData) -> None:
-    """Gives the metrics their variables, which Keras makes with the first batch."""
-    inputs, targets, weights = collate(data.train, np.arange(1), pad_id=data.pad_id)
-    model.test_on_batch(inputs, targets, sample_weight=weights)
-    model.reset_metrics()
+def prepare_step(
+    model: keras.Model, problem: Problem, config: TrainingConfig, table: Timetable, *, policy: str = ""
+) -> TrainingStep:
+    """Compiles a model with the optimizer of the config, and makes its training step.
 
-
-def _fit(
-    model: keras.Model,
-    data: TrainingData,
-    config: TrainingConfig,
-    *,
-    run: RunDirectory,
-    checkpoints: Checkpoints,
-    state: RunState,
-    seed: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
-    steps_per_epoch = num_batches_of(data.train, config.batch_size)
-    bar = progress(num_epochs=config.epochs, steps_per_epoch=steps_per_epoch)
-    interrupts = StopBetweenBatches()
-    evaluate = _evaluation(model, data, config, [*callbacks, interrupts])
-    keeper = RunCheckpoints(
-        run,
-        checkpoints,
-        state,
-        monitor=config.monitor,
-        patience=config.patience,
-        patience_steps=config.patience_steps,
-        every=config.checkpoint_every,
-        evaluate=evaluate,
-        evaluate_every=config.evaluate_every,
-        others=callbacks,
+    Args:
+        model: What is trained.
+        problem: What it is trained on.
+        config: The `training` section.
+        table: Steps of each epoch.
+        policy: Dtype policy that the model computes in. Defaults to that of the config.
+    """
+    check_trainable(model)
+    optimizer = build_optimizer(
+        {
+            "name": config.optimizer,
+            "learning_rate": config.learning_rate,
+            "weight_decay": config.weight_decay,
+            "beta_1": config.beta_1,
+            "beta_2": config.beta_2,
+            "epsilon": config.epsilon,
+            "clip_norm": config.gradient_clip,
+            "clip_by": config.clip_by,
+            "schedule": config.schedule,
+            "warmup": config.warmup,
+            "groups": [group.model_dump() for group in config.groups or ()],
+            "layer_decay": config.layer_decay,
+            "ema": config.ema,
+        },
+        model.trainable_variables,
+        table.total,
     )
-    batches = training_batches(
-        data.train, config.batch_size, pad_id=data.pad_id, seed=seed, first_step=state.step
+    model.compile(
+        optimizer=optimizer,
+        loss=problem.loss,
+        metrics=list(problem.metrics) or None,
+        jit_compile=False,  # each batch width would compile anew
+        auto_scale_loss=False,  # the step has a loss scale of its own
     )
-    if state.is_over:
-        return
-    try:
-        with interrupts.listening():
-            run_epochs(
-                model,
-                iter(batches),
-                epochs=config.epochs,
-                steps_per_epoch=steps_per_epoch,
-                first_step=state.step,
-                epochs_done=state.epoch,
-                evaluate=evaluate,
-                callbacks=[FiniteLoss(), bar, *callbacks, keeper, interrupts],
+    return TrainingStep(
+        model,
+        problem.objective,
+        problem.train.element_spec,
+        augmentation=problem.augmentation,
+        loss_scaling=(policy or config.dtype_policy) == "mixed_float16",
+    )
+
+
+class _Session:
+    """A run in one dtype policy."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        problem: Problem,
+        config: TrainingConfig,
+        run: RunDirectory,
+        callbacks: Sequence[keras.callbacks.Callback],
+        *,
+        policy: str | None = None,
+    ):
+        self.problem, self.config, self.run, self.callbacks = problem, config, run, callbacks
+        batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
+        self.table = Timetable(batches, accumulate=config.gradient_accumulation)
+        known = Checkpoints(run.checkpoints).newest_state()
+        self.policy = policy or (known and known.dtype_policy) or config.dtype_policy
+        self.model = model if self.policy == config.dtype_policy else problem.rebuild(model, self.policy)
+        self.step = prepare_step(self.model, problem, config, self.table, policy=self.policy)
+        self.checkpoints = Checkpoints(
+            run.checkpoints,
+            parts={"metrics": self.step.metric_variables, "others": self.step.own_variables},
+        )
+        self.state = self.checkpoints.restore_newest(self.model) or RunState()
+        self.state.dtype_policy = self.policy
+        if self.state.step:
+            _log.info(
+                "Going on after epoch %d of %d, step %d.", self.state.epoch, config.epochs, self.state.step
             )
-    except Stopped:
-        keeper.save_if_new()
-        raise
-    except tf.errors.ResourceExhaustedError as error:
-        longest = int(data.train.lengths.max())
-        raise TrainingError(
-            f"Out of memory with batches of {config.batch_size} texts of up to {longest} tokens. "
-            f"Try `-s training.batch_size={max(1, config.batch_size // 2)}` or a shorter "
-            f"`-s data.sequence_length={max(8, longest // 2)}`."
-        ) from error
-    finally:
-        bar.close()
+        self._losses: list[float] = []
+        self.keeper: RunCheckpoints | None = None
+
+    def fit(self) -> None:
+        """Trains to the end."""
+        config, table, state = self.config, self.table, self.state
+        own: list[keras.callbacks.Callback] = []
+        if config.unfreeze is not None:
+            layers = config.unfreeze
+            own.append(GradualUnfreezing(lambda epoch: layers[min(epoch, len(layers) - 1)]))
+        bar = progress(num_epochs=config.epochs, steps_per_epoch=table.steps[0])
+        interrupts = StopBetweenBatches()
+        evaluate = self._evaluation([*self.callbacks, interrupts])
+        self.keeper = RunCheckpoints(
+            self.run,
+            self.checkpoints,
+            state,
+            table,
+            monitor=config.monitor or "val_loss",
+            patience=config.patience,
+            patience_steps=config.patience_steps,
+            every=config.checkpoint_every,
+            evaluate=evaluate,
+            evaluate_every=config.evaluate_every,
+            others=self.callbacks,
+        )
+        try:
+            with interrupts.listening():
+                run_epochs(
+                    self.step,
+                    windows(self.problem.train.dataset, table, first_step=state.step),
+                    table,
+                    first_step=state.step,
+                    epochs_done=state.epoch,
+                    evaluate=evaluate,
+                    callbacks=[*own, _Losses(self._losses), bar, *self.callbacks, self.keeper, interrupts],
+                )
+        except Stopped:
+            self.keeper.save_if_new()
+            raise
+        except tf.errors.ResourceExhaustedError as error:
+            raise TrainingError(_out_of_memory(config, self.problem.longest)) from error
+        finally:
+            bar.close()
+
+    def after(self, error: NotFiniteError) -> "_Session":
+        """The run in a safer dtype policy, from the last good state; or the error, if it is to stop.
+
+        Raises:
+            TrainingError: If the run is to stop, or nothing is safer.
+        """
+        step, (epoch, numbers) = self.state.step, self.table.batches_of(self.state.step)
+        rows = [self.problem.train.rows(epoch, number) for number in numbers]
+        reason = diagnose(self.step, error, rows=rows, losses=self._losses, policy=self.policy)
+        sentence = describe(
+            error,
+            self.step,
+            epoch=epoch,
+            place=step - self.table.start(epoch),
+            rows=rows,
+            losses=self._losses,
+        )
+        sentence = f"{sentence} {reason}"
+        policy = safer_policy(self.policy)
+        if self.config.on_nonfinite == "stop" or policy is None:
+            raise TrainingError(
+                f"{sentence} No checkpoint holds numbers that are not finite; the last good one is "
+                f"{(self.checkpoints.names() or ['none'])[-1]}."
+            ) from error
+        _log.warning("%s Going on in %s from the last good state.", sentence, policy)
+        if self.keeper is not None:
+            # Not where a weight is no number: then the newest checkpoint is the last good state.
+            with contextlib.suppress(CheckpointError):
+                self.keeper.save_if_new()
+        if not self.checkpoints.names():
+            raise TrainingError(f"{sentence} There is no good state to go on from yet.") from error
+        return _Session(self.model, self.problem, self.config, self.run, self.callbacks, policy=policy)
+
+    def _evaluation(
+        self, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> Callable[[], dict[str, float]] | None:
+        """What measures the validation rows, or `None` without any."""
+        validation = self.problem.validation
+        if validation is None:
+            return None
+        told = [*callbacks]
+        if self.config.ema is not None:
+            averages = EvaluateAverages()
+            averages.set_model(self.model)
+            told.insert(0, averages)
+
+        def evaluate() -> dict[str, float]:
+            logs = self.step.evaluate(validation, told)
+            return {f"val_{name}": float(value) for name, value in logs.items()}
+
+        return evaluate
 
 
-def _evaluation(
-    model: keras.Model,
-    data: TrainingData,
-    config: TrainingConfig,
-    callbacks: list[keras.callbacks.Callback],
-) -> Callable[[], dict[str, float]] | None:
-    """What measures the validation rows, or `None` without any."""
-    if data.validation is None:
-        return None
-    batches = evaluation_batches(data.validation, 2 * config.batch_size, pad_id=data.pad_id)
+class _Losses(keras.callbacks.Callback):
+    """Keeps the mean losses of the epoch, for the diagnosis."""
 
-    def evaluate() -> dict[str, float]:
-        logs = model.evaluate(batches, verbose=0, return_dict=True, callbacks=callbacks)
-        return {f"val_{name}": float(value) for name, value in logs.items()}
+    def __init__(self, losses: list[float]):
+        super().__init__()
+        self.losses = losses
 
-    return evaluate
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forgets those of the epoch before."""
+        self.losses.clear()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Keeps one."""
+        self.losses.append(float((logs or {}).get("loss", 0.0)))
+
+
+def _out_of_memory(config: TrainingConfig, longest: int) -> str:
+    return (
+        f"Out of memory with batches of {config.batch_size} texts of up to {longest} tokens. "
+        f"Try `-s training.batch_size={max(1, config.batch_size // 2)}` or a shorter "
+        f"`-s data.sequence_length={max(8, longest // 2)}`."
+    )

@@ -62,7 +62,7 @@ def test_all_problems_are_reported_at_once(write):
         "`data.columns.txt` (line 6): 'txt' is not a key of `data.columns`. Did you mean 'text'?",
         "`training.epocs` (line 8) is not a field. Did you mean `training.epochs`?",
         "`training.schedule` (-s training.schedule=linaer): received 'linaer' (text), expected one of "
-        "'linear', 'cosine', 'constant'. Did you mean 'linear'?",
+        "'linear', 'cosine', 'constant', 'inverse_sqrt', 'one_cycle'. Did you mean 'linear'?",
         "`export` (line 11): received 'models' (text), expected a section of `key: value` lines.",
         "`data.train` is missing: give the file to learn from, e.g. `-s data.train=reviews.csv`.",
     ]:
@@ -311,3 +311,27 @@ def test_read_config_gives_what_is_written(write):
     assert read_config(path)["training"] == {"epochs": "many"}
     with pytest.raises(ConfigError, match=r"the key is already on line 3; keep one"):
         read_config(write("data: {}\ndata: {}\n"))
+
+
+def test_adapters_and_unfreezing_exclude_each_other():
+    source = {"task": "text_classification", "preset": "tiny", "training": {"unfreeze": [1]}}
+    with pytest.raises(ConfigError, match=r"which `model\.lora` leaves frozen; set one"):
+        load_config(source, ["model.lora.rank=4"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.lora.rank=0", r"`model\.lora\.rank` .* expected a whole number of at least 1"),
+        ("model.lora.alpha=0", r"`model\.lora\.alpha` .* expected a number above 0"),
+        ("model.lora.dropout=1.0", r"`model\.lora\.dropout` .* below 1"),
+        ("model.lora.roles=[qury]", r"`model\.lora\.roles\[0\]` .* Did you mean 'query'"),
+        ("model.lora.roles=[]", r"`model\.lora\.roles`"),
+        ("model.lora.quantize_base=int4", r"`model\.lora\.quantize_base` .* expected one of 'none', 'int8'"),
+        ("model.lora.rnk=8", r"`model\.lora\.rnk` .* Did you mean `model\.lora\.rank`"),
+        ("lora_rank=8", r"Did you mean `model\.lora\.rank`"),
+    ],
+)
+def test_wrong_settings_of_adapters_are_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config({"task": "text_classification", "preset": "tiny"}, [override])

@@ -10,10 +10,16 @@ import tensorflow as tf
 from kerasllm.errors import ResourceError
 from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.loop import run_epochs
+from kerasllm.training.losses import classification_loss
+from kerasllm.training.objectives import Classification
 from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.step import TrainingStep
+from kerasllm.training.timetable import Timetable, windows
 
 STEPS, EPOCHS = 5, 4
+TABLE = Timetable([STEPS] * EPOCHS)
 RANDOM = np.random.default_rng(0)
 BATCHES = [
     (RANDOM.normal(size=(4, 6)).astype("float32"), RANDOM.integers(0, 2, 4)) for _ in range(STEPS * EPOCHS)
@@ -25,19 +31,25 @@ def make_model():
     inputs = keras.Input((6,))
     hidden = keras.layers.Dropout(0.4)(keras.layers.Dense(8, activation="tanh")(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(hidden))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    loss = classification_loss(multi_label=False)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=classification_metrics(2, multi_label=False))
     model.optimizer.build(model.trainable_variables)
-    model.test_on_batch(*BATCHES[0])
-    model.reset_metrics()
     return model
 
 
 def dataset(first=0):
-    signature = (tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int64))
-    return tf.data.Dataset.from_generator(
-        lambda: itertools.cycle(BATCHES[first:]), output_signature=signature
-    )
+    signature = (tf.TensorSpec([None, 6]), tf.TensorSpec([None], tf.int64), tf.TensorSpec([None]))
+    batches = [(*batch, np.ones(4, "float32")) for batch in BATCHES[first:]]
+    return tf.data.Dataset.from_generator(lambda: itertools.cycle(batches), output_signature=signature)
+
+
+def make_step(model):
+    loss = classification_loss(multi_label=False)
+    return TrainingStep(model, Classification(loss, 2), dataset().element_spec)
+
+
+def batches_from(step):
+    return windows(lambda epoch, batch: dataset(epoch * STEPS + batch), TABLE, first_step=step)
 
 
 def weights(model):
@@ -77,8 +89,7 @@ def test_it_does_what_fit_does_bit_for_bit():
         logs = ours.evaluate(*rows, verbose=0, return_dict=True)
         return {f"val_{name}": value for name, value in logs.items()}
 
-    batches = iter(dataset())
-    run_epochs(ours, batches, epochs=EPOCHS, steps_per_epoch=STEPS, evaluate=evaluate, callbacks=[seen])
+    run_epochs(make_step(ours), batches_from(0), TABLE, evaluate=evaluate, callbacks=[seen])
     assert same(ours, theirs)
     assert seen.seen == expected.seen
 
@@ -98,7 +109,8 @@ class Dies(keras.callbacks.Callback):
 def train(model, folder, *callbacks, **options):
     """Trains in a run directory, from where it stands to the end."""
     run = RunDirectory.create(folder, "") if not folder.exists() else RunDirectory.reopen(folder)
-    checkpoints = Checkpoints(run.checkpoints)
+    step = make_step(model)
+    checkpoints = Checkpoints(run.checkpoints, {"metrics": step.metric_variables})
     state = checkpoints.restore_newest(model) or RunState()
 
     def validate():
@@ -107,11 +119,10 @@ def train(model, folder, *callbacks, **options):
 
     options = {"monitor": "val_loss", "every": 3, "evaluate": validate, **options}
     evaluate = options["evaluate"]
-    keeper = RunCheckpoints(run, checkpoints, state, others=callbacks, **options)
-    batches = iter(dataset(state.step))
+    keeper = RunCheckpoints(run, checkpoints, state, TABLE, others=callbacks, **options)
     try:
         run_epochs(
-            model, batches, epochs=EPOCHS, steps_per_epoch=STEPS, first_step=state.step,
+            step, batches_from(state.step), TABLE, first_step=state.step,
             epochs_done=state.epoch, evaluate=evaluate, callbacks=[*callbacks, keeper],
         )  # fmt: skip
     finally:

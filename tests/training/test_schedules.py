@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerasllm.errors import ConfigError
-from kerasllm.training.schedules import SCHEDULES, WarmupDecay, make_schedule, warmup_steps_of
+from kerasllm.training.schedules import SCHEDULES, make_schedule, warmup_steps_of
 
 PEAK = 3e-4
 
@@ -100,15 +100,3 @@ def test_a_schedule_checks_its_own_steps():
         make_schedule("one_cycle", PEAK, 10)
     with pytest.raises(ConfigError, match=r"no schedule `cosin`; expected one of \['constant', 'cosine'"):
         make_schedule("cosin", PEAK, 10)
-
-
-@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
-def test_the_first_step_of_a_warmup_decay_moves(decay):
-    schedule = WarmupDecay(1.0, num_steps=100, num_warmup_steps=10, decay=decay)
-    rates = [float(schedule(step)) for step in range(101)]
-    assert 0 < rates[0] < 0.1
-    assert rates[:11] == sorted(rates[:11])
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[100] == pytest.approx(1.0 if decay == "constant" else 0.0, abs=1e-6)
-    again = WarmupDecay.from_config(schedule.get_config())
-    assert float(again(37)) == float(schedule(37))

@@ -1,11 +1,9 @@
 """Optimizers with parameter groups, averages of weights, and the search for a learning rate."""
 
-from typing import Any
-
-from kerasllm.training.optimizers import building
 from kerasllm.training.optimizers.adafactor import Adafactor
 from kerasllm.training.optimizers.adamw import AdamW
 from kerasllm.training.optimizers.averages import EvaluateAverages, average_weights, averaged_weights
+from kerasllm.training.optimizers.building import build_optimizer
 from kerasllm.training.optimizers.groups import NO_DECAY, ParameterGroup
 from kerasllm.training.optimizers.lion import Lion
 from kerasllm.training.optimizers.muon import Muon
@@ -27,6 +25,3 @@ __all__ = [
     "build_optimizer",
     "find_learning_rate",
 ]
-
-# Takes settings, or, until the trainer passes those, a model and keywords.
-build_optimizer: Any = building.build_optimizer

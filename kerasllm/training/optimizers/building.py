@@ -5,10 +5,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import singledispatch
 from typing import Any
-
-import keras
 
 from kerasllm.errors import ConfigError
 from kerasllm.training.optimizers.adafactor import Adafactor
@@ -16,7 +13,7 @@ from kerasllm.training.optimizers.adamw import AdamW
 from kerasllm.training.optimizers.groups import NO_DECAY, ParameterGroup, as_groups, settings_of
 from kerasllm.training.optimizers.lion import Lion
 from kerasllm.training.optimizers.muon import Muon
-from kerasllm.training.schedules import WarmupDecay, make_schedule
+from kerasllm.training.schedules import make_schedule
 
 __all__ = ["OPTIMIZERS", "build_optimizer"]
 
@@ -49,7 +46,6 @@ _DEFAULTS: dict[str, Any] = {
 _ABSURD_RATE = 0.1
 
 
-@singledispatch
 def build_optimizer(settings: Mapping[str, Any], variables: Sequence[Any], total_steps: int) -> Any:
     """Builds the optimizer of a run, with its state allocated.
 
@@ -96,29 +92,6 @@ def build_optimizer(settings: Mapping[str, Any], variables: Sequence[Any], total
         **_own_settings(chosen, own),
     )
     optimizer.build(list(variables))
-    return optimizer
-
-
-@build_optimizer.register(keras.Model)
-def _(
-    model: Any,
-    *,
-    learning_rate: float,
-    num_steps: int,
-    weight_decay: float = 0.01,
-    warmup: float = 0.1,
-    schedule: str = "linear",
-    gradient_clip: float | None = 1.0,
-) -> AdamW:
-    """The same of a model's trainable variables, with the schedule `WarmupDecay`, whose first step moves."""
-    variables = model.trainable_variables
-    optimizer = AdamW(
-        WarmupDecay(learning_rate, num_steps, round(warmup * num_steps), schedule),
-        weight_decay=weight_decay,
-        groups=_with_default_groups(None, variables),
-        global_clipnorm=gradient_clip,
-    )
-    optimizer.build(variables)
     return optimizer
 
 

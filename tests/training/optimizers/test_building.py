@@ -145,10 +145,3 @@ def test_an_absurd_learning_rate_is_warned_of(name, warned, caplog):
     with caplog.at_level(logging.WARNING, logger="kerasllm.training"):
         build_optimizer({"name": name, "learning_rate": 0.5}, variables(), 10)
     assert ("0.5 is very high" in caplog.text) == warned
-
-
-def test_a_model_in_place_of_settings_is_the_trainers_call(model):
-    optimizer = build_optimizer(model, learning_rate=0.1, num_steps=10, weight_decay=0.1)
-    decayed = {v.path.split("/")[-1] for v in model.trainable_variables if optimizer.weight_decay_of(v)}
-    assert decayed == {"kernel", "embeddings"}
-    assert float(optimizer.learning_rate) == pytest.approx(0.05)  # the first of one step of warm-up moves

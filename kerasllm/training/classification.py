@@ -1,0 +1,70 @@
+"""Text classification, as the trainer sees it."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from kerasllm.config.schema import TrainingConfig
+from kerasllm.data.batching import evaluation_source, make_source
+from kerasllm.data.token_ids import EncodedTexts
+from kerasllm.models.packing import rebuild
+from kerasllm.training.keras_metrics import classification_metrics
+from kerasllm.training.losses import classification_loss
+from kerasllm.training.objectives import Classification
+from kerasllm.training.problem import Problem
+
+__all__ = ["TrainingData", "classification_problem"]
+
+_log = logging.getLogger("kerasllm.training")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training run reads.
+
+    Attributes:
+        train: Encoded training texts.
+        validation: Encoded validation texts, or `None`.
+        pad_id: Id that fills short rows.
+        num_classes: Number of classes.
+        multi_label: Whether a text may have several labels.
+        augmentation: Layers that change the token ids in training, in order.
+    """
+
+    train: EncodedTexts
+    validation: EncodedTexts | None
+    pad_id: int
+    num_classes: int
+    multi_label: bool
+    augmentation: tuple[Any, ...] = ()
+
+
+def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: int = 0) -> Problem:
+    """What a classifier is trained on.
+
+    Args:
+        data: What to train and validate on.
+        config: The `training` section.
+        seed: Seed of the order of the batches. Defaults to 0.
+    """
+    loss = classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing)
+    validation = None
+    if data.validation is not None:
+        # A packed model reads single texts too, and gives the same answers for them.
+        validation = evaluation_source(data.validation, 2 * config.batch_size, pad_id=data.pad_id).epoch()
+    train = make_source(data.train, config, pad_id=data.pad_id, seed=seed)
+    _log.info(
+        "%d batches an epoch; %.1f %% of the places in them are padding.",
+        train.num_batches(0),
+        100 * train.padding_share,
+    )
+    return Problem(
+        objective=Classification(loss, data.num_classes),
+        train=train,
+        validation=validation,
+        rebuild=rebuild,
+        loss=loss,
+        metrics=classification_metrics(data.num_classes, multi_label=data.multi_label),
+        augmentation=data.augmentation,
+        longest=int(data.train.lengths.max()),
+    )
