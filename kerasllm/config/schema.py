@@ -285,8 +285,8 @@ class TrainingConfig(Section):
     )
     average_checkpoints: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
-        description="How many of the last epochs' checkpoints are averaged at the end; the mean is kept where "
-        "it is better than the best of them; none for no average.",
+        description="How many of the last epochs' checkpoints are averaged at the end; the mean is kept "
+        "where it is better than the best of them; none for no average.",
     )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."

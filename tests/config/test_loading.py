@@ -163,8 +163,8 @@ def test_booleans_are_no_numbers(write):
 def test_unknown_fields_without_a_close_match_point_to_the_reference():
     message = problems({**MINIMAL, "zebra": 1})
     assert (
-        "`zebra` is not a field. The config has task, preset, output_dir, seed, seeds, data, augmentation, model, "
-        in message
+        "`zebra` is not a field. The config has task, preset, output_dir, seed, seeds, data, augmentation, "
+        "model, " in message
     )
 
 
