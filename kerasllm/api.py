@@ -40,7 +40,7 @@ def finetune(
     output_dir: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     config: "RunConfig | Mapping[str, Any] | str | os.PathLike[str] | None" = None,
-) -> "TextClassifier":
+) -> "TextClassifier | Preset":
     """Fine-tunes a pretrained model on your data, keeps the best epoch, and evaluates it.
 
     Args:
@@ -48,7 +48,8 @@ def finetune(
             KerasHub preset, or a loaded `Preset`.
         train_data: Path or paths (CSV, TSV, JSON Lines, Parquet, also compressed), DataFrame or Arrow
             table, list of dicts, `(x, y)`, or a `tf.data.Dataset` of texts and labels.
-        task: `"text_classification"`, the only task so far and the default.
+        task: `"text_classification"`, the default, or `"masked_language_modeling"`, which fits an encoder to
+            the texts of a domain and gives the `Preset` to fine-tune from.
         validation_data: A fraction of the training rows, or the same kinds as `train_data`; `None` for
             none. Defaults to 0.1.
         test_data: The same, for the final figures. Defaults to `None`.
@@ -121,7 +122,7 @@ def finetune_from_config(
     resume: bool = False,
     dry_run: bool = False,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
-) -> "TextClassifier | Plan":
+) -> "TextClassifier | Preset | Plan":
     """Runs a config, as `kerasllm finetune` does.
 
     Args:

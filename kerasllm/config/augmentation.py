@@ -11,7 +11,11 @@ __all__ = ["AUGMENTATIONS", "AugmentationConfig"]
 _PROTECTED = "Words and phrases that are never changed, as they are written in the texts."
 
 
-class _Words(Section):
+class _Entry(Section):
+    name: str = Field(description="Which layer.")  # first, so that it is written first
+
+
+class _Words(_Entry):
     rate: Share = Field(default=0.1, description="Share of the words that are changed.")
     protected: list[Text] = Field(default=[], description=_PROTECTED)
 
@@ -67,7 +71,7 @@ class RandomSpanCropConfig(_Words):
     name: Literal["random_span_crop"] = Field(description="Cuts off what is outside of a span.")
 
 
-class RandomTypoConfig(Section):
+class RandomTypoConfig(_Entry):
     """Typing errors."""
 
     name: Literal["random_typo"] = Field(description="Makes typing errors.")
@@ -80,7 +84,7 @@ class RandomTypoConfig(Section):
     protected: list[Text] = Field(default=[], description=_PROTECTED)
 
 
-class CutoffConfig(Section):
+class CutoffConfig(_Entry):
     """Token vectors set to zero."""
 
     name: Literal["cutoff"] = Field(description="Sets token vectors to zero.")
@@ -91,7 +95,7 @@ class CutoffConfig(Section):
     protected: list[Text] = Field(default=[], description=_PROTECTED)
 
 
-class MixupConfig(Section):
+class MixupConfig(_Entry):
     """Pairs of texts mixed."""
 
     name: Literal["mixup"] = Field(description="Mixes pairs of texts, and their labels.")

@@ -34,7 +34,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
-Task = Literal["text_classification"]
+Task = Literal["text_classification", "masked_language_modeling"]
 if TYPE_CHECKING:  # a mapping with such keys is then a mapping of text, too
     Role = str
 else:
@@ -57,6 +57,7 @@ MONITORS: dict[str, tuple[str, ...]] = {
         "val_brier_score",
         "val_calibration_error",
     ),
+    "masked_language_modeling": ("val_loss", "val_perplexity", "val_token_accuracy"),
 }
 
 
@@ -282,6 +283,11 @@ class TrainingConfig(Section):
     focal_gamma: NotNegative = Field(
         default=2.0, description="How strongly the focal loss looks away; 0 is the cross-entropy."
     )
+    average_checkpoints: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="How many of the last epochs' checkpoints are averaged at the end; the mean is kept "
+        "where it is better than the best of them; none for no average.",
+    )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."
     )
@@ -411,7 +417,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _patience_has_something_to_watch(self) -> "RunConfig":
-        for name in ("patience", "patience_steps", "evaluate_every"):
+        for name in ("patience", "patience_steps", "evaluate_every", "average_checkpoints"):
             if getattr(self.training, name) is not None and self.data.validation is None:
                 raise ValueError(
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
@@ -458,8 +464,8 @@ class RunConfig(Section):
             wants = getattr(entry, "source", None) == "synonyms"
             if wants and entry.synonyms is None:  # type: ignore[union-attr]
                 raise ValueError(
-                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping such "
-                    "as `{good: [fine, nice]}`, or a JSON file of one"
+                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping "
+                    "such as `{good: [fine, nice]}`, or a JSON file of one"
                 )
         return self
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.pooling import TextPooling
 from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
@@ -96,8 +97,8 @@ class Head(keras.layers.Layer):
             self.pooling = TextPooling(kind, name="pooling")
         self.dropout_before = None
         if settings.dropout_before:
-            self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
-        self.dropout = keras.layers.Dropout(settings.dropout, **options)
+            self.dropout_before = Dropout(settings.dropout_before, **options)
+        self.dropout = Dropout(settings.dropout, **options)
         self.dense = self.norm = None
         if settings.dim:
             self.dense = Dense(

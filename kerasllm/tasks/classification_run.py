@@ -20,7 +20,7 @@ from kerasllm.data.augmentation.building import build
 from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
-from kerasllm.data.prepare import PreparedData
+from kerasllm.data.prepare import PreparedData, PreparedTexts
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
 from kerasllm.data.token_cache import prepare_tokens, token_cache
@@ -170,7 +170,12 @@ def with_learning_rate(
 
 
 def record_inputs(
-    run: RunDirectory, config: RunConfig, prepared: PreparedData, preset: Preset, *, resume: bool
+    run: RunDirectory,
+    config: RunConfig,
+    prepared: PreparedData | PreparedTexts,
+    preset: Preset,
+    *,
+    resume: bool,
 ) -> RunConfig:
     """Writes what the run really uses, or refuses to go on in a run that used something else.
 
@@ -335,6 +340,8 @@ def training_facts(result: TrainingResult, problem: Problem, config: RunConfig) 
         "Padding": f"{problem.train.padding_share:.1%} of the places in the training batches",
         "Precision": state.dtype_policy,
     }
+    if result.averaged:
+        facts["Kept state"] = f"the mean of the last {config.training.average_checkpoints} epochs{value}"
     if state.dtype_policy != config.training.dtype_policy:
         facts["Precision"] += f", after numbers that were none in {config.training.dtype_policy}"
     return facts
@@ -346,7 +353,7 @@ def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
     return list(zip(records.texts, records.text_pairs or [], strict=True)) if pair else records.texts
 
 
-def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
+def data_fingerprint(prepared: PreparedData | PreparedTexts) -> dict[str, str]:
     """A hash of each split, so that a resumed run notices other data."""
     return {name: records.fingerprint for name, records in prepared.by_split.items()}
 

@@ -46,7 +46,7 @@ class Request:
     resume: bool = False
 
 
-def run(request: Request) -> "TextClassifier":
+def run(request: Request) -> "TextClassifier | Preset":
     """Trains, evaluates and exports, once or for each of several seeds."""
     if request.config.seeds is not None:
         return _run_seeds(request)
@@ -54,6 +54,10 @@ def run(request: Request) -> "TextClassifier":
     from kerasllm.training.run_directory import recorded
 
     with recorded(_open(request)) as directory:
+        if request.config.task == "masked_language_modeling":
+            from kerasllm.tasks.domain_adaptation import adapt_to_domain
+
+            return adapt_to_domain(request, directory)
         return _train(request, _prepared(request), directory)
 
 
@@ -72,6 +76,7 @@ def _train(request: Request, prepared: "PreparedData", directory: "RunDirectory"
 
     from kerasllm.resources.atomic import atomic_remove
     from kerasllm.tasks import classification_run as steps
+    from kerasllm.tasks.adaptation import keep_adapter
     from kerasllm.training.classification import classification_problem
     from kerasllm.training.trainer import train
 
@@ -83,6 +88,7 @@ def _train(request: Request, prepared: "PreparedData", directory: "RunDirectory"
     config = steps.with_learning_rate(encoded.config, model, problem, directory)
     config = steps.record_inputs(directory, config, prepared, preset, resume=request.resume)
     result = train(model, problem, config.training, run=directory, callbacks=request.callbacks)
+    keep_adapter(result.model, directory.adapter, base_model=str(preset.handle))
     classifier = steps.finished_classifier(result.model, encoded, prepared, preset)
     classifier.history, classifier.run_directory = result.state.history, directory.path
     if directory.model.exists():

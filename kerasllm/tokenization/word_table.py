@@ -193,7 +193,7 @@ def _marks(specification: Specification) -> tuple[str | None, bool]:
 
 
 def _unknown_id(specification: Specification) -> int | None:
-    """Id of the token for what the vocabulary does not have; `None` if it also stands around texts, as CLIP's."""
+    """Id of the unknown token; `None` without one, or if it also stands around texts, as CLIP's."""
     model = specification.model
     if isinstance(model, Unigram):
         found: int | None = model.unknown_id

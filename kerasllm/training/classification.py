@@ -53,8 +53,8 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
     """
     if config.packing and data.augmentation:
         raise ConfigError(
-            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as if "
-            "each were one text. Leave out `augmentation`, or set `training.packing` to false and "
+            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as "
+            "if each were one text. Leave out `augmentation`, or set `training.packing` to false and "
             "`training.batch_tokens` against padding."
         )
     loss = classification_loss(
@@ -63,9 +63,8 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         kind=config.loss,
         focal_gamma=config.focal_gamma,
     )
-    objective: Objective = Classification(loss, data.num_classes)
-    if config.r_drop:
-        objective = RDrop(objective, config.r_drop)
+    classification = Classification(loss, data.num_classes)
+    objective: Objective = RDrop(classification, config.r_drop) if config.r_drop else classification
     validation = None
     if data.validation is not None:
         # A packed model reads single texts too, and gives the same answers for them.

@@ -1,6 +1,5 @@
 """`ExactResume`: anyone's `fit`, killed anywhere, goes on with the very next batch, bit for bit."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +9,7 @@ from typing import Any
 
 import keras
 
-from kerasllm.errors import CheckpointError, ConfigError, ResourceError, TrainingError
-from kerasllm.resources.manifest import verify_manifest
+from kerasllm.errors import ConfigError, ResourceError, TrainingError
 from kerasllm.training.callback_state import callback_state
 from kerasllm.training.checkpoints import Checkpoints, RunState, checkpoint_name
 from kerasllm.training.drawn_batches import DrawnBatches, Position
@@ -95,7 +93,7 @@ class ExactResume(keras.callbacks.Callback):
         self._is_armed = self._is_skipped = self._ends_epoch = self._in_epoch = False
         self._checkpoints = Checkpoints(self.directory)
         self._tell("on_train_begin", logs)
-        self._state = self._newest_state()
+        self._state = self._checkpoints.newest_state() or RunState()
         self._is_restored = not self._state.callbacks
         resumed = None if self._is_restored else Position(**self._state.callbacks[0])
         self._batches = DrawnBatches(self.params["steps"], resumed=resumed, epoch=self._state.epoch)
@@ -116,29 +114,12 @@ class ExactResume(keras.callbacks.Callback):
                 "The model has no weights yet, so there is nothing to put a checkpoint into. Build it "
                 "before `fit`: let it begin with a `keras.Input`, or call it once on a batch."
             )
-        if self.model.train_function is None:  # `fit` has made it by now
-            raise TrainingError(
-                "`ExactResume` is for Keras' own `fit`. `kerasllm.finetune` keeps its state by itself: go on "
-                "with `kerasllm finetune RUN/config.yaml --resume`, and leave this callback out."
-            )
         replicas = self.model.distribute_strategy.num_replicas_in_sync
         if replicas > 1:
             raise TrainingError(
                 f"`ExactResume` keeps the place in the data of one replica, but this model is trained on "
                 f"{replicas}. Train it without a distribution strategy."
             )
-
-    def _newest_state(self) -> RunState:
-        names = self._checkpoints.names()
-        for name in reversed(names):
-            try:
-                verify_manifest(self.directory / name, error=CheckpointError)
-            except CheckpointError:
-                continue  # it is named when the variables are read
-            return RunState(**json.loads((self.directory / name / "state.json").read_text()))
-        if names:
-            self._checkpoints.restore_newest(self.model)  # which says that all are damaged
-        return RunState()
 
     def _restore(self, batch: Any = None) -> None:
         """Puts everything back, after what `fit` and the callbacks do when an epoch begins."""
@@ -214,6 +195,11 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves when it is time."""
+        if self._is_armed:
+            raise TrainingError(
+                "`ExactResume` is for Keras' own `fit`. `kerasllm.finetune` keeps its state by itself: leave "
+                "this callback out, and go on with `kerasllm finetune RUN/config.yaml --resume`."
+            )
         if self._is_skipped:
             return
         self._tell("on_train_batch_end", batch, logs)

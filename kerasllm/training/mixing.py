@@ -20,7 +20,7 @@ def mixed_loss(
     targets: Any,
     weights: Any,
 ) -> LossValue:
-    """The loss of a training batch; where `Mixup` mixed rows, lambda times their own and the rest the other's.
+    """The loss of a training batch; of rows that `Mixup` mixed, of both targets by their shares.
 
     Both losses are of the same outputs, so the model runs once.
 
@@ -47,8 +47,8 @@ def mixed_loss(
     first = objective.loss(model, inputs, *own, training=True)
     if first.outputs is None:
         raise TrainingError(
-            f"`Mixup` cannot mix the targets of `{type(objective).__name__}`: expected an objective of one row, "
-            "one target, such as classification. Leave `mixup` out of `augmentation`."
+            f"`Mixup` cannot mix the targets of `{type(objective).__name__}`: expected an objective of one "
+            "row, one target, such as classification. Leave `mixup` out of `augmentation`."
         )
 
     def outputs_again(*_: Any, **__: Any) -> Any:

@@ -14,6 +14,7 @@ from kerasllm.errors import CheckpointError, TrainingError
 from kerasllm.models.quantization import check_trainable
 from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.final_average import keep_average_if_better
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.loop import run_epochs
 from kerasllm.training.meter import BatchCounts
@@ -39,11 +40,13 @@ class TrainingResult:
             change.
         state: History and best epoch.
         stopped: The signal that ended it early, if one did.
+        averaged: Whether the weights are the mean of several checkpoints.
     """
 
     model: keras.Model
     state: RunState
     stopped: Stopped | None = None
+    averaged: bool = False
 
     def how_to_go_on(self, run: Path) -> str:
         """What to tell a user who stopped the run."""
@@ -104,7 +107,8 @@ def train(
                 status=stopped.status,
             ) from None
     session.checkpoints.restore_best(session.model, session.state, averaged=config.ema is not None)
-    return TrainingResult(session.model, session.state, stopped)
+    averaged = stopped is None and session.average()
+    return TrainingResult(session.model, session.state, stopped, averaged)
 
 
 def _counts(problem: Problem, table: Timetable, epoch: int, place: int) -> BatchCounts:
@@ -190,6 +194,7 @@ class _Session:
         self.checkpoints = Checkpoints(
             run.checkpoints,
             parts={"metrics": self.step.metric_variables, "others": self.step.own_variables},
+            num_ends=config.average_checkpoints or 0,
         )
         self.state = self.checkpoints.restore_newest(self.model) or RunState()
         self.state.dtype_policy = self.policy
@@ -259,6 +264,20 @@ class _Session:
         rows, width = (int(size) for size in inputs["token_ids"].shape)
         accumulate = self.config.gradient_accumulation
         return MemoryPlan(self.model, batch_size=rows, width=width, accumulate=accumulate)
+
+    def average(self) -> bool:
+        """Keeps the mean of the last checkpoints, where that is asked for and better."""
+        number, evaluate = self.config.average_checkpoints, self._evaluation([])
+        if number is None or evaluate is None:
+            return False
+        return keep_average_if_better(
+            self.model,
+            self.checkpoints,
+            self.state,
+            num_checkpoints=number,
+            monitor=self.config.monitor or "val_loss",
+            evaluate=evaluate,
+        )
 
     def after(self, error: NotFiniteError) -> "_Session":
         """The run in a safer dtype policy, from the last good state; or the error, if it is to stop.

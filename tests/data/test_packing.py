@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kerasllm.data.packing import best_fit
@@ -35,6 +35,7 @@ def one_after_the_other(lengths):
     return rows
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.lists(st.integers(1, ROW), max_size=60))
 def test_texts_lie_side_by_side_in_the_fewest_rows_that_best_fit_finds(lengths):
     lengths = np.array(lengths, np.int64)

@@ -6,8 +6,11 @@ import pytest
 import kerasllm
 from kerasllm.api import finetune_from_config
 from kerasllm.config.loading import load_config
+from kerasllm.data.prepare import prepare
 from kerasllm.errors import ConfigError
 from kerasllm.models.packing import is_packed
+from kerasllm.models.presets import Preset
+from kerasllm.tasks.classification_run import encode_run
 from kerasllm.testing import tiny_reviews
 from kerasllm.tokenization.tokenizer import Tokenizer
 
@@ -55,8 +58,6 @@ def test_a_run_learns_and_the_finished_model_is_an_ordinary_one(training, preset
 
 
 def test_a_second_run_tokenizes_nothing(preset, reviews, tmp_path, monkeypatch):
-    tune(preset, reviews, tmp_path / "first", epochs=1)
-    assert len(list((tmp_path / "cache" / "tokens").iterdir())) > 1
     encode, seen = Tokenizer.encode_for_model, []
 
     def counted(self, texts, *arguments, **options):
@@ -64,10 +65,18 @@ def test_a_second_run_tokenizes_nothing(preset, reviews, tmp_path, monkeypatch):
         return encode(self, texts, *arguments, **options)
 
     monkeypatch.setattr(Tokenizer, "encode_for_model", counted)
-    trained = set()
-    monkeypatch.setattr("kerasllm.tasks.classification_run.evaluate_run", lambda *_: trained.update(seen))
-    tune(preset, reviews, tmp_path / "second", epochs=1)
-    assert trained == set()
+    rows, loaded = [(row["text"], row["label"]) for row in reviews], Preset.load(preset)
+    found = []
+    for cache in ("auto", "auto", None):
+        data = {"validation": 0.25, "cache": cache}
+        config = load_config({"task": "text_classification", "preset": str(preset), "data": data})
+        found.append((len(seen), encode_run(config, prepare(config.data, train=rows), loaded).data))
+    assert [count for count, _ in found] == [0, 128, 128]
+    assert len(seen) == 256
+    assert len(list((tmp_path / "cache" / "tokens").glob("?" * 64))) == 2
+    for _, data in found[1:]:
+        np.testing.assert_array_equal(data.train.token_ids, found[0][1].train.token_ids)
+        np.testing.assert_array_equal(data.validation.offsets, found[0][1].validation.offsets)
 
 
 def test_a_dry_run_says_how_much_is_padding(preset, reviews, tmp_path):

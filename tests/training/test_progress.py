@@ -8,9 +8,14 @@ import keras
 import numpy as np
 import pytest
 
+from kerasllm.config.schema import TrainingConfig
+from kerasllm.data.batching import make_source
+from kerasllm.data.pipeline import EncodedTexts
 from kerasllm.training import progress as module
 from kerasllm.training.meter import BatchCounts, Meter
 from kerasllm.training.progress import ProgressBar, ProgressLines, format_seconds, progress
+from kerasllm.training.step_counts import step_counts
+from kerasllm.training.timetable import Timetable
 
 X, Y = np.random.default_rng(0).normal(size=(40, 4)).astype("float32"), np.arange(40) % 2
 
@@ -120,3 +125,18 @@ def test_the_meter_leaves_the_traced_step_out_and_divides_steps_per_execution():
     meter.begin_step()
     meter.end_step(BatchCounts(1, 2, 4))
     assert meter.padding_share == 0.5  # the graph is traced already: this one counts
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_counts_of_a_step_are_those_of_its_micro_batches(accumulate):
+    ids = [[7] * length for length in np.random.default_rng(0).integers(1, 40, 21)]
+    texts = EncodedTexts.from_lists(ids, [[0] * len(row) for row in ids], np.zeros(21, np.int32))
+    source = make_source(texts, TrainingConfig(batch_size=4), pad_id=0, seed=0)
+    table = Timetable([source.num_batches(epoch) for epoch in range(2)], accumulate=accumulate)
+    count = step_counts(source, table)
+    for epoch in range(2):
+        expected = np.zeros((table.steps[epoch], 3), int)
+        for number in range(source.num_batches(epoch)):
+            mask = source.batch(epoch, number)[0]["padding_mask"]
+            expected[number // accumulate] += (len(mask), mask.sum(), mask.size)
+        assert [count(epoch, place) for place in range(table.steps[epoch])] == [*map(tuple, expected)]

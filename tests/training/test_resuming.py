@@ -17,7 +17,8 @@ from kerasllm.training.resuming import (
 )
 from kerasllm.training.run_directory import RunDirectory
 
-BEGUN = {"task": "text_classification", "preset": "bert", "data": {"train": "a.csv", "sequence_length": 64}}
+BEGUN = {"task": "text_classification", "preset": "bert", "data": {"train": "a.csv", "sequence_length": 64},
+         "training": {"packing": True}}  # fmt: skip
 
 
 def begun(folder, *changes, state="interrupted", data=None):
@@ -42,7 +43,7 @@ ALLOWED = {
 }
 RESOLVED = ("data.columns={text: text}", "data.labels=[x, y]", "model.pooling=cls", "model.dropout=0.1",
             "training.dtype_policy=float32", "training.monitor=val_loss", "training.num_widths=4",
-            "training.packing=true", "training.packing_length=128")  # fmt: skip
+            "training.packing_length=128")  # fmt: skip
 BEFORE = load_config(BEGUN, RESOLVED)
 KEYS = [
     f"{name}.{key}" if isinstance(section, dict) else name

@@ -27,8 +27,8 @@ def back_translate(data: Any, there: Any, back: Any, *, batch_size: int = 256) -
         batch_size: Texts of one call. Defaults to 256.
 
     Returns:
-        New rows, with the labels of those that they were made of. `where(row)` says which these were, and that
-        they were translated back.
+        New rows, with the labels of those that they were made of. `where(row)` says which these were, and
+        that they were translated back.
 
     Raises:
         DataError: If a translator gives another number of results than it got texts, or no texts.
@@ -91,8 +91,8 @@ def _text(result: Any, name: str) -> str:
     text = result.get("text") if isinstance(result, dict) else getattr(result, "text", result)
     if not isinstance(text, str):
         raise DataError(
-            f"`{name}` gave a {type(result).__name__} ({str(result)[:40]!r}), expected a string, or something "
-            "with a `text`."
+            f"`{name}` gave a {type(result).__name__} ({str(result)[:40]!r}), expected a string, or "
+            "something with a `text`."
         )
     return text
 

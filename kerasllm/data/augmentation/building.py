@@ -50,12 +50,13 @@ def build(
     """Makes the layers of a config's section `augmentation`.
 
     Args:
-        config: A run config, or a list of entries: dicts such as `{"name": "random_deletion", "rate": 0.1}`, or
-            Keras layers of your own, which take and return a batch as a dict and stay as they are.
+        config: A run config, or a list of entries: dicts such as `{"name": "random_deletion", "rate": 0.1}`,
+            or Keras layers of your own, which take and return a batch as a dict and stay as they are.
         tokenizer: The `kerasllm.Tokenizer` that makes the token ids.
-        embeddings: The checkpoint's embedding matrix, or a function that gives it; for the source `neighbours`.
-        counts: How often each token id occurs in the training texts, or a function that gives it; for the source
-            `unigram`.
+        embeddings: The checkpoint's embedding matrix, or a function that gives it; for the source
+            `neighbours`.
+        counts: How often each token id occurs in the training texts, or a function that gives it; for the
+            source `unigram`.
         seed: Each layer has a seed of its own, derived from it. Defaults to 0.
 
     Returns:
@@ -131,8 +132,8 @@ def _mask_id(token: str | None, tokenizer: Any) -> int | None:
     found: int | None = tokenizer.token_to_id(token)
     if found is None:
         raise ConfigError(
-            f"`mask_token` of `random_masking` is {token!r}, which is no token of this tokenizer. Name one of its "
-            "vocabulary, or leave it out for the tokenizer's own."
+            f"`mask_token` of `random_masking` is {token!r}, which is no token of this tokenizer. Name one "
+            "of its vocabulary, or leave it out for the tokenizer's own."
         )
     return found
 
@@ -147,7 +148,8 @@ def _read_synonyms(table: Any) -> dict[str, list[str]]:
         raise DataError(f"`{table}` cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(
-            f'`{table}` is no JSON file: {error}. Synonyms are a mapping such as `{{"good": ["fine", "nice"]}}`.'
+            f"`{table}` is no JSON file: {error}. Synonyms are a mapping such as "
+            '`{"good": ["fine", "nice"]}`.'
         ) from error
     wrong = not isinstance(value, dict) or next(
         (key for key, words in value.items() if not _are_words(words)), None

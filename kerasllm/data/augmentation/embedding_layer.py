@@ -7,17 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.errors import ConfigError
 
 __all__ = ["EmbeddingAugmentation", "augmented"]
 
 
-class EmbeddingAugmentation(keras.layers.Layer):
+class EmbeddingAugmentation(Seeded, keras.layers.Layer):
     """A layer on token vectors `(batch, sequence, dim)` that changes them in training only.
 
     In a model of one's own it stands behind the embedding, as any layer. For a model that is built already,
-    `augmented` puts it there for one step: then it is first called with the batch of token ids, where it draws
-    what it will do, and later with the vectors.
+    `augmented` puts it there for one step: then it is first called with the batch of token ids, where it
+    draws what it will do, and later with the vectors.
 
     Args:
         seed: Defaults to `None`, another one each time.
@@ -27,8 +28,7 @@ class EmbeddingAugmentation(keras.layers.Layer):
         super().__init__(**kwargs)
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self.make_generator(seed)
         self.built = True
         self._plan: Any = None
 
@@ -79,11 +79,12 @@ def augmented(
 ) -> Iterator[dict[str, Any]]:
     """Augments one training step: the inputs, and inside of the block the model's token vectors.
 
-    Outside of the block the model is what it was. Layers on token ids run in their order; then those on vectors
-    draw what they will do, and do it where the model embeds the tokens.
+    Outside of the block the model is what it was. Layers on token ids run in their order; then those on
+    vectors draw what they will do, and do it where the model embeds the tokens.
 
     Args:
-        model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute `augmentation`.
+        model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute
+            `augmentation`.
         layers: Layers of this package.
         inputs: A batch of token ids as a dict.
 
@@ -103,7 +104,7 @@ def augmented(
     if not behind:
         yield inputs
         return
-    embedding = getattr(getattr(model, "backbone", model), "token_embedding", None)
+    embedding: Any = getattr(getattr(model, "backbone", model), "token_embedding", None)
     if not hasattr(embedding, "augmentation"):
         raise ConfigError(
             f"{', '.join(type(layer).__name__ for layer in behind)} works on token vectors, but "

@@ -61,7 +61,8 @@ class NewWords(TokenAugmentation):
         vocabulary = self.vocabulary
         if name not in ("uniform", *given):
             raise ConfigError(
-                f"`source` of `{type(self).__name__}` is {name!r}. Choose one of {sorted((*given, 'uniform'))}."
+                f"`source` of `{type(self).__name__}` is {name!r}. Choose one of "
+                f"{sorted((*given, 'uniform'))}."
             )
         if name == "uniform":
             return UniformWords(vocabulary.words)

@@ -30,8 +30,8 @@ def augment_texts(
     Rows have room for a quarter more tokens, which in training depends on the batch.
 
     Args:
-        layers: Layers on token ids, and `RandomTypo`, which comes first. They draw on: the next call gives other
-            texts.
+        layers: Layers on token ids, and `RandomTypo`, which comes first. They draw on: the next call gives
+            other texts.
         tokenizer: The `kerasllm.Tokenizer` of the layers.
         texts: Texts, or the first text of every pair.
         pairs: The second text of every pair. Defaults to `None`.
@@ -182,9 +182,9 @@ class _Rewriter:
         source = int(sources[0])
         if not before:
             return ""
-        if source > 0 and (source - 1 == last or not self.vocabulary.flags["letters"][word].any()):
-            if row.text_of[source - 1] == row.text_of[source]:
-                return row.gap(source)
+        follows = source - 1 == last or not self.vocabulary.flags["letters"][word].any()
+        if source > 0 and follows and row.text_of[source - 1] == row.text_of[source]:
+            return row.gap(source)
         return "" if self.vocabulary.flags["glued"][word[0]] else " "
 
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.data.augmentation.phrases import Phrases
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.data.augmentation.vocabulary import Vocabulary
 from kerasllm.data.augmentation.words import Words, find_words
 from kerasllm.errors import ConfigError, DataError
@@ -17,7 +18,7 @@ Draw = Callable[[Any], Any]  # from a shape to numbers of [0, 1)
 NAMES = ("token_ids", "padding_mask", "segment_ids", "labels", "weights", "protected")
 
 
-class TokenAugmentation(keras.layers.Layer):
+class TokenAugmentation(Seeded, keras.layers.Layer):
     """A layer that changes a batch of token ids in training, and is nothing at all otherwise.
 
     A word is a piece that begins one and the pieces that go on with it; it is changed as a whole or not at
@@ -63,8 +64,7 @@ class TokenAugmentation(keras.layers.Layer):
         self.rate = check_rate(self, rate)
         self.protected = Phrases(self.vocabulary.encode(protected))
         self.ignored_label = ignored_label
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self.make_generator(seed)
         self.built = True
 
     def change(self, inputs: dict[str, Any], words: Words, draw: Draw) -> dict[str, Any]:
@@ -166,6 +166,7 @@ def check_rate(layer: Any, rate: Any, *, name: str = "rate") -> float:
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ConfigError(
-            f"`{name}` of `{type(layer).__name__}` is {rate!r}, expected a share between 0 and 1, such as 0.1."
+            f"`{name}` of `{type(layer).__name__}` is {rate!r}, expected a share between 0 and 1, such as "
+            "0.1."
         )
     return float(rate)

@@ -40,7 +40,7 @@ class TypingErrors:
         self.rate = rate
         self.operations = tuple(operations)
         self._keys = key_table(keyboard)
-        words = sorted({word.casefold().encode() for word in protected})
+        words = sorted({word.lower().encode() for word in protected})
         self._protected = np.array(words, object)
 
     def __call__(self, texts: Any, draw: Draw) -> Any:

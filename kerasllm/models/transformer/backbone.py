@@ -6,6 +6,7 @@ import keras
 
 from kerasllm.models.transformer.biases import AttentionBias, DistanceEmbeddings, RelativeBias
 from kerasllm.models.transformer.dense import Dense, Embedding
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.embeddings import InputEmbeddings, TokenPositions
 from kerasllm.models.transformer.layer import TransformerLayer
 from kerasllm.models.transformer.normalization import Normalization
@@ -199,5 +200,5 @@ class _StackMaker:
             hidden = Normalization.of(stack, dtype=self.policy, name=f"{name}_norm")(hidden)
         if self.settings.final_dropout:
             rate = self.settings.final_dropout
-            hidden = keras.layers.Dropout(rate, dtype=self.policy, name=f"{name}_dropout")(hidden)
+            hidden = Dropout(rate, dtype=self.policy, name=f"{name}_dropout")(hidden)
         return hidden

@@ -7,6 +7,7 @@ import keras
 
 from kerasllm.models.transformer.attention import Attention
 from kerasllm.models.transformer.disentangled import DisentangledAttention
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.feed_forward import Experts, FeedForward
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.recomputation import recomputed
@@ -65,7 +66,7 @@ class TransformerLayer(keras.layers.Layer):
             self.feed_forward_end_norm = Normalization.of(
                 settings, dtype=self.dtype_policy, name="feed_forward_end_norm"
             )
-        self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
         """Makes the weights."""
