@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import safetensors.numpy
+import tensorflow as tf
 
 from kerasllm.errors import CheckpointError, ResourceError
 
@@ -51,7 +52,8 @@ def write_variables(path: Path, variables: Sequence[Any], *, finite: bool = True
         CheckpointError: If a variable has values that are not finite.
         OSError: If the file cannot be written.
     """
-    arrays = [np.asarray(keras.ops.convert_to_numpy(variable), order="C") for variable in variables]
+    # `keras.ops.convert_to_numpy` copies, which took as long as all the rest; a tensor lends its memory.
+    arrays = [np.asarray(tf.convert_to_tensor(variable), order="C") for variable in variables]
     for variable, array in zip(variables, arrays, strict=True):
         # bfloat16 is no floating type to NumPy, but it knows what is finite.
         if finite and array.dtype.kind in "fV" and not np.isfinite(array).all():
