@@ -207,7 +207,7 @@ def test_bad_settings_and_models_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(TrainingError, match=r"no weights yet.* begin with a `keras.Input`, or call it once"):
         model.fit(X, Y, verbose=0, callbacks=[ExactResume(tmp_path)])
     (tmp_path / "step-00000001").mkdir()
-    with pytest.raises(CheckpointError, match=r"No intact checkpoint in .*: 1 found, all damaged"):
+    with pytest.raises(CheckpointError, match=r"No intact checkpoint in .*start a new run"):
         make_model().fit(X, Y, verbose=0, callbacks=[ExactResume(tmp_path)])
 
 
@@ -250,7 +250,7 @@ def test_in_a_loop_of_ones_own_it_says_that_it_can_do_nothing(tmp_path):
     everyone.on_epoch_begin(0)
     everyone.on_train_batch_begin(0)
     with pytest.raises(TrainingError, match=r"is for Keras' own `fit`.*leave this callback out, and go on"):
-        everyone.on_train_batch_end(0, model.train_on_batch(X, Y, return_dict=True))
+        everyone.on_train_batch_end(0, {"loss": 1.0})
 
 
 CHILD = """
