@@ -13,7 +13,7 @@ The rules:
 - `training.monitor`: the first of the task's figures in `kerasllm.config.schema.MONITORS`.
 - `training.learning_rate: auto`: what a short search before the run finds.
 
-`None` stays where it means "none": validation, test, max_rows, data.cache, batch_tokens, gradient_clip,
+`None` stays where it means "none": validation, test, max_rows, data.cache, lora, batch_tokens, gradient_clip,
 class_weights, patience, patience_steps, evaluate_every, checkpoint_every, layer_decay, groups, unfreeze, ema,
 export.path; in the optimizer's `beta_1`, `beta_2` and `epsilon`, which have its own values; and in
 `export.version`, which is only known when the export is published.

@@ -2,7 +2,8 @@
 
 ```
 checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` when it ended an epoch
-  model.safetensors      every variable of the model, random generators included
+  model.safetensors      every variable of the model that training changes, random generators included
+  frozen.json            the hash of the others, where adapters are trained over frozen weights
   optimizer.safetensors  every variable of the optimizer, loss scale included
   metrics.safetensors    the running sums of the epoch's metrics
   others.safetensors     whatever else the next step depends on, where there is something
@@ -26,6 +27,7 @@ import keras
 from kerasllm.errors import CheckpointError
 from kerasllm.resources.atomic import atomic_directory, atomic_remove, remove_leftovers
 from kerasllm.resources.manifest import verify_manifest, write_manifest
+from kerasllm.training.frozen_base import changing_variables, check_frozen, write_frozen
 from kerasllm.training.variable_files import assign_arrays, read_arrays, write_variables
 
 FORMAT_VERSION = 1
@@ -77,10 +79,18 @@ class Checkpoints:
         directory: The folder; made when missing, and swept of what a killed process left.
         parts: Further variables to keep, by the name of their file; `metrics` instead of the model's own.
             Those of `metrics` belong to an epoch that is not over, and may be infinite.
+        num_ends: How many checkpoints at the ends of epochs are kept beside. Defaults to 0.
     """
 
-    def __init__(self, directory: Path, parts: Mapping[str, Sequence[Any]] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        parts: Mapping[str, Sequence[Any]] | None = None,
+        *,
+        num_ends: int = 0,
+    ):
         self.directory = directory
+        self.num_ends = num_ends
         self.parts = {name: list(variables) for name, variables in (parts or {}).items()}
         directory.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory)
@@ -105,6 +115,7 @@ class Checkpoints:
             for part, variables in self._variables(model).items():
                 name = f"{part}.safetensors"
                 hashes[name] = write_variables(folder / name, variables, finite=part != _METRICS)
+            write_frozen(folder, model)
             document = {"format_version": FORMAT_VERSION, **asdict(state)}
             (folder / "state.json").write_text(json.dumps(document, indent=1))
             write_manifest(folder, known=hashes)
@@ -138,6 +149,7 @@ class Checkpoints:
         if path is None:
             return None
         state, parts = _read_state(path), self._variables(model)
+        check_frozen(path, model)
         if path.name.endswith(_END):
             parts.pop(_METRICS)
         # Everything is read before anything is changed: a file that does not fit must not leave half a state.
@@ -159,7 +171,9 @@ class Checkpoints:
         """
         path = self.directory / name
         verify_manifest(path, error=CheckpointError)
-        assign_arrays(model.variables, read_arrays(path / "model.safetensors", model.variables))
+        check_frozen(path, model)
+        variables = changing_variables(model)
+        assign_arrays(variables, read_arrays(path / "model.safetensors", variables))
         if averaged:
             variables = model.optimizer.variables
             assign_arrays(variables, read_arrays(path / "optimizer.safetensors", variables))
@@ -188,7 +202,7 @@ class Checkpoints:
 
     def _variables(self, model: keras.Model) -> dict[str, list[Any]]:
         own = [variable for metric in model.metrics for variable in metric.variables]
-        parts = {"model": model.variables, "optimizer": model.optimizer.variables, _METRICS: own}
+        parts = {"model": changing_variables(model), "optimizer": model.optimizer.variables, _METRICS: own}
         return {**parts, **self.parts}
 
     def _newest_intact(self) -> Path | None:
@@ -214,7 +228,8 @@ class Checkpoints:
     def _rotate(self) -> None:
         """Removes all but the last two, and what each of them calls the best."""
         names = self.names()
-        kept = set(names[-_KEPT:])
+        ends = [name for name in names if name.endswith(_END)]
+        kept = {*names[-_KEPT:], *ends[len(ends) - min(self.num_ends, len(ends)) :]}
         for name in names[-_KEPT:]:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
                 kept.add(json.loads((self.directory / name / "state.json").read_text())["best"])

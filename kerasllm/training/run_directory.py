@@ -2,8 +2,9 @@
 
 ```
 runs/reviews-20261123-1106/
-  config.yaml  manifest.json  history.csv  metrics.json  report.html  checkpoints/  model/
+  config.yaml  manifest.json  history.csv  metrics.json  report.html  checkpoints/  model/  adapter/
 ```
+`model/` is whole, adapters merged; `adapter/` has them apart, for the pretrained checkpoint (only with LoRA).
 """
 
 import contextlib
@@ -125,6 +126,11 @@ class RunDirectory:
     def model(self) -> Path:
         """Where the finished task model goes."""
         return self.path / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """Where the adapters go, beside the model that they are merged into."""
+        return self.path / "adapter"
 
     def write(self, name: str, content: str) -> Path:
         """Writes a text file of the run, whole or not at all."""

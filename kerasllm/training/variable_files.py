@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,11 @@ def assign_arrays(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> Non
         variable.assign(array)
 
 
+def arrays_of(named: Mapping[str, np.ndarray], variables: Sequence[Any]) -> list[np.ndarray]:
+    """The arrays of a file, by the names in it, in the order of the variables that it was written from."""
+    return [named[key] for key in _keys(variables)]
+
+
 def _keys(variables: Sequence[Any]) -> list[str]:
     # The order is what identifies a variable. Keras numbers layers through the whole process (`dense_7`),
     # so that the same model has other paths the second time: the numbers are left out.
@@ -128,5 +133,6 @@ def _path(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+def _bytes(array: np.ndarray) -> Any:
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
