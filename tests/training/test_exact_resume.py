@@ -325,10 +325,12 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
     ended, seconds = run_child(server, tmp_path / "whole", kind)
     assert ended
     kills = 0
-    for number in range(3):
-        folder = tmp_path / str(number)
+    runs = 0
+    while runs < 3 or (kills < 6 and runs < 12):  # how many hit depends on the machine
+        folder = tmp_path / str(runs)
+        runs += 1
         for _ in range(8):
-            if run_child(server, folder, kind, random.uniform(0.1, 0.8) * seconds)[0]:
+            if run_child(server, folder, kind, random.uniform(0, 0.6) * seconds)[0]:
                 break
             kills += 1
         else:
@@ -342,4 +344,4 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
     server.stdin.close()
     server.wait(timeout=30)
     assert kills >= 6
-    print(f"{kind}: {kills} kills, 3 runs, 0 differ")
+    print(f"{kind}: {kills} kills, {runs} runs, 0 differ")
