@@ -1,16 +1,14 @@
 """The callbacks of a run: keep its state, know the best one, stop on numbers that are no numbers."""
 
-import json
 import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
-import numpy as np
 
 from kerasllm.errors import ResourceError, TrainingError
+from kerasllm.training.callback_state import callback_state
 from kerasllm.training.checkpoints import Checkpoints, RunState, checkpoint_name
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.timetable import Timetable
@@ -107,7 +105,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         Returns:
             Whether it was saved.
         """
-        self.state.callbacks = [_counters(callback) for callback in self.others]
+        self.state.callbacks = [callback_state(callback) for callback in self.others]
         try:
             self.checkpoints.save(self.model, self.state, ends_epoch=ends_epoch)
         except (ResourceError, OSError) as error:
@@ -168,22 +166,6 @@ class RunCheckpoints(keras.callbacks.Callback):
         if math.isnan(value):
             return False
         return best is None or (value < best if is_better_low(self.monitor) else value > best)
-
-
-def _counters(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """What a callback knows in plain numbers and texts; weights it keeps are not among them."""
-    known = {}
-    for name, value in vars(callback).items():
-        if name in ("params", "_model") or name.startswith("__"):
-            continue
-        if isinstance(value, np.generic):
-            value = value.item()
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError):
-            continue
-        known[name] = value
-    return known
 
 
 class FiniteLoss(keras.callbacks.Callback):
