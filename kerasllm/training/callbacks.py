@@ -40,6 +40,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         evaluate: Returns the validation logs, or `None` without validation rows.
         evaluate_every: Steps between two evaluations, beside those at the end of each epoch.
         others: The user's callbacks, whose counters (numbers, texts) are saved too.
+        show: Shows the logs of an evaluation in the middle of an epoch. Defaults to `None`.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         evaluate: Callable[[], dict[str, float]] | None = None,
         evaluate_every: int | None = None,
         others: Sequence[keras.callbacks.Callback] = (),
+        show: Callable[[dict[str, float]], None] | None = None,
     ):
         super().__init__()
         self.run = run
@@ -69,6 +71,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         self.evaluate = evaluate
         self.evaluate_every = evaluate_every
         self.others = list(others)
+        self.show = show
         self._in_evaluation = False
 
     def on_train_begin(self, logs=None):
@@ -154,6 +157,8 @@ class RunCheckpoints(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in self.evaluate().items()}  # type: ignore[misc]
         self._in_evaluation = False
         self.state.evaluations.append({"step": self.state.step, **logs})
+        if self.show is not None:
+            self.show(logs)
         self._judge(logs, ends_epoch=False)
 
     def _is_due_at(self, step: int) -> bool:

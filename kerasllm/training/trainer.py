@@ -226,6 +226,7 @@ class _Session:
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
             others=self.callbacks,
+            show=bar.show,
         )
         try:
             with interrupts.listening():
