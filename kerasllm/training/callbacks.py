@@ -77,7 +77,8 @@ class RunCheckpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Gives the user's callbacks back what they knew; `on_train_begin` of most resets it."""
         for callback, known in zip(self.others, self.state.callbacks, strict=False):
-            vars(callback).update(known)
+            if known["class"] == type(callback).__qualname__:  # else it is another one, and begins anew
+                vars(callback).update(known["state"])
         if self.state.history:  # a kill may have come between a checkpoint and this file
             self.run.write_history(self.state.history)
         if self._is_due_at(self.state.step) and not self.table.ends_epoch(self.state.step):
@@ -108,7 +109,10 @@ class RunCheckpoints(keras.callbacks.Callback):
         Returns:
             Whether it was saved.
         """
-        self.state.callbacks = [callback_state(callback) for callback in self.others]
+        self.state.callbacks = [
+            {"class": type(callback).__qualname__, "state": callback_state(callback)}
+            for callback in self.others
+        ]
         try:
             self.checkpoints.save(self.model, self.state, ends_epoch=ends_epoch)
         except (ResourceError, OSError) as error:
