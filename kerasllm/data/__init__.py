@@ -3,7 +3,8 @@
 `reading` reads, `columns` and `values` check, `labels`, `cleaning` and `splits` prepare, `audit`
 looks closely, and `prepare` is all of it in order.
 
-From checked records to batches: `token_cache` makes token ids once, `widths`, `packing` and `epochs` say which
-texts make which batch, `collation` makes the arrays, and `batching` is all of it, as a `tf.data.Dataset`.
+From checked records to batches: `token_cache` makes token ids once, `widths`, `packing` and `epochs` say
+which texts make which batch, `collation` makes the arrays, and `batching` is all of it, as a
+`tf.data.Dataset`.
 Nothing but that data set imports TensorFlow or Keras.
 """

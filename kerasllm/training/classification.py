@@ -53,8 +53,8 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
     """
     if config.packing and data.augmentation:
         raise ConfigError(
-            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as if "
-            "each were one text. Leave out `augmentation`, or set `training.packing` to false and "
+            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as "
+            "if each were one text. Leave out `augmentation`, or set `training.packing` to false and "
             "`training.batch_tokens` against padding."
         )
     loss = classification_loss(
