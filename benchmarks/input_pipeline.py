@@ -138,6 +138,7 @@ def interleaved(contestants, rounds):
     for _ in range(rounds):
         for name, contestant in contestants.items():
             found[name].append(contestant.run())
+            print(f"{name}: {found[name][-1][1]:,.0f} tokens/s", flush=True)
     return {name: np.median(values, axis=0) for name, values in found.items()}
 
 
@@ -182,6 +183,7 @@ def main():
     speed, shares, tokenized = [], {}, {}
     for name, texts in sets.items():
         tokenized[name] = tokenizing(texts, preset.tokenizer, max(3, arguments.rounds // 2))
+        print(f"{name}, texts/s: {tokenized[name]}", flush=True)
         text, shares[name] = of_one_set(name, texts, preset, config, arguments.rounds)
         speed.append(text)
     waste = table(
