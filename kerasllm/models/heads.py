@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.pooling import TextPooling
 from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
@@ -96,8 +97,8 @@ class Head(keras.layers.Layer):
             self.pooling = TextPooling(kind, name="pooling")
         self.dropout_before = None
         if settings.dropout_before:
-            self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
-        self.dropout = keras.layers.Dropout(settings.dropout, **options)
+            self.dropout_before = Dropout(settings.dropout_before, **options)
+        self.dropout = Dropout(settings.dropout, **options)
         self.dense = self.norm = None
         if settings.dim:
             self.dense = Dense(
@@ -136,6 +137,15 @@ class Head(keras.layers.Layer):
         hidden = tf.cast(inputs, self.compute_dtype)
         if self.pooling is not None:
             hidden = self.pooling(hidden, padding_mask)
+        return self.logits(self.features(hidden, training=training), table)
+
+    def features(self, hidden, training=None):
+        """The vectors that the output's matrix is multiplied with.
+
+        Args:
+            hidden: Pooled vectors `(…, dim)`, or those of tokens, of the head's compute dtype.
+            training: Whether dropout is on.
+        """
         if self.dropout_before is not None:
             hidden = self.dropout_before(hidden, training=training)
         if self.dense is not None:
@@ -145,6 +155,15 @@ class Head(keras.layers.Layer):
         hidden = self.dropout(hidden, training=training)
         if self.settings.scale != 1:
             hidden = hidden * tf.cast(self.settings.scale, hidden.dtype)
+        return hidden
+
+    def logits(self, hidden, table=None):
+        """float32 logits of what `features` gave.
+
+        Args:
+            hidden: `(…, dim)`.
+            table: Token embeddings `(units, dim)`, for `tied`.
+        """
         product = self.output_dense(hidden, table) if self.settings.tied else self.output_dense(hidden)
         logits = tf.cast(product, tf.float32)
         if self.settings.softcap is not None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,16 @@ from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.augmentation.building import build
 from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
-from kerasllm.data.prepare import PreparedData
+from kerasllm.data.prepare import PreparedData, PreparedTexts
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
 from kerasllm.data.token_cache import prepare_tokens, token_cache
 from kerasllm.data.token_ids import EncodedTexts, TokenIds
-from kerasllm.errors import ConfigError, DataError, RunDirectoryError
+from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
 from kerasllm.models.adapters import merge_lora
 from kerasllm.models.builders import build_classifier
@@ -37,20 +38,17 @@ from kerasllm.resources.store import origin
 from kerasllm.tasks.adaptation import adapt
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
+from kerasllm.training.automatic_rate import automatic_learning_rate
+from kerasllm.training.checkpoints import RunState
 from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
+from kerasllm.training.problem import Problem
+from kerasllm.training.resuming import check_resumed, warn_of_other_versions
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
+from kerasllm.training.trainer import TrainingResult
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
-# What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = (
-    "data.cache",
-    "training.epochs",
-    "training.checkpoint_every",
-    "training.patience",
-    "training.patience_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,16 @@ class EncodedRun:
     truncated_share: float
 
 
-def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> EncodedRun:
+def encode_run(
+    config: RunConfig, prepared: PreparedData, preset: Preset, *, augmentation: Sequence[Any] = ()
+) -> EncodedRun:
     """Tokenizes the splits once and settles what depends on their lengths.
 
     Args:
         config: Config of the run; `data.sequence_length` and the dtype policy may still be open.
         prepared: Clean records and labels.
         preset: The checkpoint.
+        augmentation: Entries of the config, or layers, that change the training texts. Defaults to none.
     """
     tokenizer, label_map = preset.tokenizer, prepared.label_map
     if config.data.split_special_tokens:
@@ -115,8 +116,27 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
+        augmentation=_layers(augmentation, tokenizer, preset, train.token_ids, config.seed),
     )
     return EncodedRun(config, tokenizer, data, facts["truncated_share"])
+
+
+def _layers(
+    augmentation: Sequence[Any], tokenizer: Tokenizer, preset: Preset, ids: np.ndarray, seed: int
+) -> tuple[Any, ...]:
+    if not augmentation:
+        return ()
+
+    def counts() -> np.ndarray:
+        return np.bincount(ids, minlength=tokenizer.vocabulary_size)
+
+    layers = build(augmentation, tokenizer, embeddings=embeddings_of(preset), counts=counts, seed=seed)
+    return tuple(layers)
+
+
+def embeddings_of(preset: Preset) -> Any:
+    """A function that gives the checkpoint's token embeddings, float32 `(vocabulary, dim)`."""
+    return lambda: np.asarray(preset.backbone.token_embedding.embeddings, np.float32)
 
 
 def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.ndarray | None:
@@ -136,8 +156,26 @@ def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.
     return (counts.sum() / (num_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
+def with_learning_rate(
+    config: RunConfig, model: keras.Model, problem: Problem, run: RunDirectory
+) -> RunConfig:
+    """The config with a number for its learning rate: searched where it is `auto`, once in a run."""
+    if config.training.learning_rate != "auto":
+        return config
+    if run.goes_on:
+        known = load_config(run.path / "config.yaml").training.learning_rate
+        if known != "auto":  # else it was stopped before one was found
+            return resolve(config, learning_rate=known)
+    return resolve(config, learning_rate=automatic_learning_rate(model, problem, config.training))
+
+
 def record_inputs(
-    run: RunDirectory, config: RunConfig, prepared: PreparedData, preset: Preset, *, resume: bool
+    run: RunDirectory,
+    config: RunConfig,
+    prepared: PreparedData | PreparedTexts,
+    preset: Preset,
+    *,
+    resume: bool,
 ) -> RunConfig:
     """Writes what the run really uses, or refuses to go on in a run that used something else.
 
@@ -146,7 +184,7 @@ def record_inputs(
         config: Fully resolved.
         prepared: Clean records.
         preset: The checkpoint.
-        resume: Whether the run goes on, so that config and data must be what they were.
+        resume: Whether the user asked to go on; else a new run is made beside one that used something else.
 
     Returns:
         The config as written, with the real `output_dir`.
@@ -156,10 +194,18 @@ def record_inputs(
         DataError: If the data differs.
         RunDirectoryError: If the run has finished.
     """
-    config = config.model_copy(update={"output_dir": str(run.path)})
     data = data_fingerprint(prepared)
-    if resume:
-        _refuse_changes(run, config, data)
+    if run.goes_on:
+        try:
+            check_resumed(run.path, config, data)
+        except KerasLLMError as error:
+            if resume:
+                raise
+            run.start_anew(dump_config(config))
+            _log.warning("%s This is a new run, in `%s`.", error, run.path)
+        else:
+            warn_of_other_versions(read_run_manifest(run.path))
+    config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
         {
@@ -179,40 +225,6 @@ def _device() -> str:
     return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
 
 
-def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) -> None:
-    before = load_config(run.path / "config.yaml", []).model_dump()
-    now = config.model_dump()
-    changed = [
-        f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
-        for section in ("data", "model", "training")
-        for key, value in now[section].items()
-        if f"{section}.{key}" not in _MAY_CHANGE
-        and before[section][key] not in ((value,) if key == "lora" else (value, None, "auto"))
-    ] + [
-        f"{key}: {before[key]!r} then, {now[key]!r} now"
-        for key in ("preset", "seed")
-        if before[key] != now[key]
-    ]
-    if changed:
-        raise ConfigError(
-            f"`{run.path}` was begun with other settings: {'; '.join(changed)}. Resume with the same, "
-            "or start a new run."
-        )
-    known = read_run_manifest(run.path).get("data_sha256")
-    if known is not None and known != data:
-        differing = sorted(name for name in {*known, *data} if known.get(name) != data.get(name))
-        raise DataError(
-            f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
-            "the same files, or start a new run."
-        )
-    longer = config.training.epochs > before["training"]["epochs"]
-    if read_run_manifest(run.path).get("state") == "finished" and not longer:
-        raise RunDirectoryError(
-            f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
-            f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."
-        )
-
-
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
     """The classifier to train: backbone, head, dropout, precision and adapters as configured."""
     config = encoded.config
@@ -230,9 +242,8 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
     return model
 
 
-def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
+def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData) -> Plan:
     """What the run would do; runs one step."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads")
     return make_plan(
         model,
         encoded.data,
@@ -241,7 +252,6 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
         sequence_length=encoded.config.data.sequence_length or 0,
         num_test=prepared.test.num_rows if prepared.test is not None else 0,
         truncated_share=encoded.truncated_share,
-        layers=tuple(int(preset.config[key]) for key in keys),  # type: ignore[arg-type]
     )
 
 
@@ -263,7 +273,12 @@ def finished_classifier(
 
 
 def evaluate_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    state: RunState,
 ) -> None:
     """Measures the classifier on the test rows, else the validation rows, and writes the figures."""
     split = "test" if prepared.test is not None else "validation"
@@ -279,11 +294,22 @@ def evaluate_run(
         batch_size=config.evaluation.batch_size,
         seed=config.seed,
     )
-    run.write_json("metrics.json", {"split": split, **classifier.evaluation.to_dict()})
+    selection = {
+        "monitor": config.training.monitor,
+        "best_value": state.best_value,
+        "best_step": state.best_step,
+        "best_epoch": state.best_epoch,
+    }
+    run.write_json("metrics.json", {"split": split, **selection, **classifier.evaluation.to_dict()})
 
 
 def report_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    training: Mapping[str, str],
 ) -> None:
     """Writes `report.html`."""
     if not config.evaluation.report or classifier.evaluation is None:
@@ -301,7 +327,24 @@ def report_run(
             special_ids=tokenizer.special_ids,
         ).to_dict(),
         config=config.model_dump(mode="json"),
+        training=training,
     )
+
+
+def training_facts(result: TrainingResult, problem: Problem, config: RunConfig) -> dict[str, str]:
+    """What the report says about the training: which state was kept, and what the batches wasted."""
+    state = result.state
+    value = "" if state.best_value is None else f": {config.training.monitor} {state.best_value:.4g}"
+    facts = {
+        "Kept state": f"step {state.best_step:,} of {state.step:,}, in epoch {state.best_epoch}{value}",
+        "Padding": f"{problem.train.padding_share:.1%} of the places in the training batches",
+        "Precision": state.dtype_policy,
+    }
+    if result.averaged:
+        facts["Kept state"] = f"the mean of the last {config.training.average_checkpoints} epochs{value}"
+    if state.dtype_policy != config.training.dtype_policy:
+        facts["Precision"] += f", after numbers that were none in {config.training.dtype_policy}"
+    return facts
 
 
 def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
@@ -310,7 +353,7 @@ def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
     return list(zip(records.texts, records.text_pairs or [], strict=True)) if pair else records.texts
 
 
-def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
+def data_fingerprint(prepared: PreparedData | PreparedTexts) -> dict[str, str]:
     """A hash of each split, so that a resumed run notices other data."""
     return {name: records.fingerprint for name, records in prepared.by_split.items()}
 

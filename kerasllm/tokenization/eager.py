@@ -73,6 +73,18 @@ class EagerTokenizer:
                 explain_texts(pairs or [], "pairs")
                 raise TokenizerError(f"the texts cannot be tokenized: {error}") from error
 
+    def encode_word(self, word: str) -> list[list[int]]:
+        """The ids of a word in the middle and at the beginning of a text, if these differ."""
+        with self._lock:
+            self._set(None, self._keep_special)
+            before, inside, alone = (
+                self.tokenizer.encode(text, add_special_tokens=False).ids for text in ("x", f"x {word}", word)
+            )
+        found = [inside[len(before) :]] if inside[: len(before)] == before else []
+        return [
+            ids for number, ids in enumerate([*found, alone]) if ids and [*found, alone].index(ids) == number
+        ]
+
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
         """Decodes token ids to texts, as `tokenizers` does."""
         try:

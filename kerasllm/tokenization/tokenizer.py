@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from kerasllm.errors import TokenizerError
 from kerasllm.resources.atomic import atomic_write
 from kerasllm.resources.resolve import resolve
 from kerasllm.tokenization import eager
-from kerasllm.tokenization.eager import EagerTokenizer
+from kerasllm.tokenization.eager import EagerTokenizer, as_texts
 from kerasllm.tokenization.graph_methods import GraphMethods
 from kerasllm.tokenization.probes import check_graph
 from kerasllm.tokenization.settings import pad_tokens, split_special_tokens, truncation_side
 from kerasllm.tokenization.sources import read_source
 from kerasllm.tokenization.spec import Specification, parse_specification
+from kerasllm.tokenization.word_table import WordTable, word_table
 
 __all__ = ["Tokenizer"]
 
@@ -325,6 +327,35 @@ class Tokenizer(GraphMethods):
             "this tokenizer has no padding token: expected `pad_token` in `tokenizer_config.json`, or a "
             "token `[PAD]` or `<pad>` in the vocabulary. Name one of its tokens as `pad_token` there."
         )
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of the token that stands for a hidden word, `[MASK]` or `<mask>`; `None` if there is none."""
+        named = self._config.get("mask_token")
+        content = named.get("content") if isinstance(named, dict) else named
+        found = (self.token_to_id(token) for token in (content, "[MASK]", "<mask>") if token is not None)
+        return next((index for index in found if index is not None), None)
+
+    @cached_property
+    def word_table(self) -> WordTable:
+        """Which token ids begin, go on with and end words.
+
+        Raises:
+            TokenizerError: If the pieces do not show where words begin.
+        """
+        return word_table(self._specification)
+
+    def encode_words(self, words: Sequence[str]) -> list[list[list[int]]]:
+        """The ids of words as they stand inside of texts, without special tokens.
+
+        Args:
+            words: Words, or phrases of several.
+
+        Returns:
+            For each word its different sequences of ids, that in the middle of a text first; where pieces
+            carry the space before them, that at the beginning of a text is another.
+        """
+        return [self._eager.encode_word(word) for word in as_texts(words, "words")]
 
     def token_to_id(self, token: str) -> int | None:
         """Id of a token as it stands in the vocabulary; `None` if it is not there."""

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasllm.data.augmentation.embedding_layer import augmented
 from kerasllm.training.loss_scale import LossScale
+from kerasllm.training.mixing import mixed_loss
 
 __all__ = ["NotFiniteError", "TrainingStep"]
 
@@ -215,11 +217,9 @@ class TrainingStep:
 
     def _gradients(self, batch: Any) -> tuple[Any, Any, list[Any]]:
         inputs, targets, weights = batch
-        for layer in self.augmentation:
-            inputs = layer(inputs, training=True)
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            value = self.objective.loss(self.model, inputs, targets, weights, training=True)
+        with tf.GradientTape() as tape, augmented(self.model, self.augmentation, inputs) as changed:
+            value = mixed_loss(self.objective, self.model, self.augmentation, changed, targets, weights)
             loss = value.total / tf.maximum(value.weight, _LEAST)
             scaled = self.loss_scale.scaled(loss)
         return value, loss, tape.gradient(scaled, variables)

@@ -54,8 +54,8 @@ def describe(
     if not losses and epoch == 0:
         before = "no step at all"
     return (
-        f"{what} in epoch {epoch + 1}, step {place + 1}, at learning rate {rate:.2g}, after {before}, with the "
-        f"training rows {_listed(np.concatenate(rows))}."
+        f"{what} in epoch {epoch + 1}, step {place + 1}, at learning rate {rate:.2g}, after {before}, with "
+        f"the training rows {_listed(np.concatenate(rows))}."
     )
 
 
@@ -94,11 +94,19 @@ def diagnose(
             "`training.dtype_policy=mixed_bfloat16` or float32, or lower `training.learning_rate`."
         )
     bad = _bad_rows(step, error.batches, rows)
+    is_first = int(step.model.optimizer.iterations) == 0
+    if bad and len(bad) == sum(map(len, rows)) and (not is_first or policy != "float32"):
+        if is_first:
+            return _precision(policy)
+        return (
+            f"All rows of this step give it by themselves, those of the steps before did not: the learning "
+            f"rate {rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
+        )
     if bad:
         return (
             f"By themselves, {len(bad)} of the {sum(map(len, rows))} training rows of this step give it "
-            f"(rows {_listed(bad)}, counted from 0 after cleaning), with weights that are finite: the cause is "
-            "their data or their weights in the loss, not the learning rate. Look at these rows and at "
+            f"(rows {_listed(bad)}, counted from 0 after cleaning), with weights that are finite: the cause "
+            "is their data or their weights in the loss, not the learning rate. Look at these rows and at "
             "`training.class_weights`."
         )
     if len(losses) > 1 and losses[-1] > _EXPLODED * losses[0]:
@@ -107,13 +115,17 @@ def diagnose(
             f"{rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
         )
     if policy != "float32":
-        return (
-            f"No row of the step gives it by itself, so that the precision {policy} is the likely cause. Use "
-            "`training.dtype_policy=float32`, or lower `training.learning_rate`."
-        )
+        return _precision(policy)
     return (
         f"No row of the step gives it without dropout: the gradients overflow. Lower "
         f"`training.learning_rate` (now {rate:.2g}) or `training.gradient_clip`."
+    )
+
+
+def _precision(policy: str) -> str:
+    return (
+        f"Neither the weights nor single rows are the cause, so that the precision {policy} is the likely "
+        "one. Use `training.dtype_policy=float32`, or lower `training.learning_rate`."
     )
 
 
@@ -121,6 +133,8 @@ def _bad_rows(step: TrainingStep, batches: Sequence[Any], rows: Sequence[np.ndar
     """Numbers of the rows whose loss alone is not finite."""
     bad = []
     for batch, numbers in zip(batches, rows, strict=True):
+        if len(tf.nest.flatten(batch[0])[0]) != len(numbers):
+            continue  # packed: a row holds several texts
         for place, number in enumerate(numbers):
             one = tf.nest.map_structure(lambda part, at=place: part[at : at + 1], batch)
             if not np.isfinite(float(step.measure(one).total)):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.settings import (
     DisentangledSettings,
@@ -148,7 +149,7 @@ class DistanceEmbeddings(Weighted, keras.layers.Layer):
         self.norm = None
         if settings.disentangled.normalize:
             self.norm = Normalization("layer", settings.norm_epsilon, dtype=self.dtype_policy, name="norm")
-        self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Makes the vectors."""

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasllm.models.transformer.activations import ACTIVATIONS
+from kerasllm.models.transformer.activations import activation_of
 from kerasllm.models.transformer.weights import Weighted
 
 __all__ = ["Dense", "Embedding", "matrices_in"]
@@ -54,7 +54,8 @@ class Dense(Weighted, keras.layers.Dense):
         )
         self.activation_name = activation
         self.initializer_range = initializer_range
-        self._activation = None if activation is None else ACTIVATIONS[activation]
+        if activation is not None:
+            activation_of(activation)  # an unknown name is an error here
         self.adapter: Any = None
         self.int8: Any = None  # instead of `kernel`, where the matrix is kept in 8 bits
 
@@ -62,17 +63,20 @@ class Dense(Weighted, keras.layers.Dense):
         """See the class."""
         if self.lora_enabled or getattr(self, "quantization_mode", None):
             product = super().call(inputs, training=training)
-            return product if self._activation is None else self._activation(product)
+            return self._activate(product, training)
         shape = tf.shape(inputs)
         rows = inputs if inputs.shape.rank == 2 else tf.reshape(inputs, [-1, inputs.shape[-1]])
-        product = self._product(rows, training=training)
-        if self._activation is not None:
-            product = self._activation(product)
+        product = self._activate(self._product(rows, training=training), training)
         if inputs.shape.rank == 2:
             return product
         return tf.ensure_shape(
             tf.reshape(product, tf.concat([shape[:-1], [self.units]], 0)), [*inputs.shape[:-1], self.units]
         )
+
+    def _activate(self, product: Any, training: bool | None) -> Any:
+        if self.activation_name is None:
+            return product
+        return activation_of(self.activation_name, training=bool(training))(product)
 
     def matrix(self) -> Any:
         """The matrix that inputs are multiplied with, `(dim, units)`, without an adapter."""
@@ -123,7 +127,12 @@ class Dense(Weighted, keras.layers.Dense):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class Embedding(Weighted, keras.layers.Embedding):
-    """`keras.layers.Embedding` that begins with a checkpoint's rows."""
+    """`keras.layers.Embedding` that begins with a checkpoint's rows.
+
+    Attributes:
+        augmentation: From vectors and ids to vectors, what training does to them; `None` but for the time
+            that `kerasllm.data.augmentation.augmented` puts something there.
+    """
 
     def __init__(self, input_dim, output_dim, initializer_range=0.02, **kwargs):
         super().__init__(
@@ -133,6 +142,14 @@ class Embedding(Weighted, keras.layers.Embedding):
             **_with_dtype(kwargs),
         )
         self.initializer_range = initializer_range
+        self.augmentation: Any = None
+
+    def call(self, inputs, training=None):
+        """See the class."""
+        vectors = super().call(inputs)
+        if not training or self.augmentation is None:
+            return vectors
+        return self.augmentation(vectors, inputs)
 
     def get_config(self):
         """Everything that `from_config` needs."""

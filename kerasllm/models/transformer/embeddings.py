@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense, Embedding
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.settings import EmbeddingSettings, as_settings, to_dict
 
@@ -100,7 +101,7 @@ class InputEmbeddings(keras.layers.Layer):
             self.projection = Dense(
                 hidden_dim, use_bias=settings.projection_bias, name="projection", **options
             )
-        self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
         """Makes the weights."""
