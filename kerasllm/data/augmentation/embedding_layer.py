@@ -104,7 +104,7 @@ def augmented(
     if not behind:
         yield inputs
         return
-    embedding = getattr(getattr(model, "backbone", model), "token_embedding", None)
+    embedding: Any = getattr(getattr(model, "backbone", model), "token_embedding", None)
     if not hasattr(embedding, "augmentation"):
         raise ConfigError(
             f"{', '.join(type(layer).__name__ for layer in behind)} works on token vectors, but "
