@@ -2,10 +2,9 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kerasllm.errors import ConfigError, PresetError, RunDirectoryError
 
@@ -34,13 +33,14 @@ def finetune(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    lora_rank: int | None = None,
     dtype_policy: str | None = None,
     augmentation: Sequence[Any] | None = None,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
     output_dir: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     config: "RunConfig | Mapping[str, Any] | str | os.PathLike[str] | None" = None,
-) -> "TextClassifier":
+) -> "TextClassifier | Preset":
     """Fine-tunes a pretrained model on your data, keeps the best epoch, and evaluates it.
 
     Args:
@@ -48,20 +48,26 @@ def finetune(
             KerasHub preset, or a loaded `Preset`.
         train_data: Path or paths (CSV, TSV, JSON Lines, Parquet, also compressed), DataFrame or Arrow
             table, list of dicts, `(x, y)`, or a `tf.data.Dataset` of texts and labels.
-        task: `"text_classification"`, the only task so far and the default.
+        task: `"text_classification"`, the default, or `"masked_language_modeling"`, which fits an encoder to
+            the texts of a domain and gives the `Preset` to fine-tune from.
         validation_data: A fraction of the training rows, or the same kinds as `train_data`; `None` for
             none. Defaults to 0.1.
         test_data: The same, for the final figures. Defaults to `None`.
         columns: Which columns are `text`, `text_pair` and `label`; found by name when left out.
         epochs: Passes over the training rows. Defaults to 3.
         batch_size: Rows a step. Defaults to 32.
-        learning_rate: Peak of the schedule. Defaults to 5e-5.
+        learning_rate: Peak of the schedule. Defaults to 5e-5, which suits the training of all weights;
+            adapters take 1e-4 to 1e-3.
+        lora_rank: Rank of the LoRA adapters that are trained instead of all weights, e.g. 8; more on them in
+            the config's section `model.lora`. Defaults to `None`, all weights.
         dtype_policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"auto"`, the default.
         augmentation: What is done to the training texts, each epoch otherwise: a list of dicts such as
             `{"name": "random_deletion", "rate": 0.1}`, or of layers of `kerasllm.data.augmentation`. Defaults
             to nothing.
         callbacks: Plain Keras callbacks; they run last and see plain Keras logs.
-        output_dir: Run directory; a time is appended when it exists. Defaults to `runs/<task>`.
+        output_dir: Run directory. Where it holds a run of the same settings and data that has not
+            finished, that one goes on; where it holds another, a time is appended. Defaults to
+            `runs/<name of the first training file>`.
         seed: Of splits, order, new weights and dropout. Defaults to 0.
         config: Everything else: a dict like a run config, a path, or the name of a shipped config.
             Explicit arguments win over it.
@@ -101,13 +107,13 @@ def finetune(
             settings["data"][split] = value
         elif value is not _MISSING:
             sources[split] = value
-    loaded = load_config(_merged(config, preset, settings))
+    overrides = [] if lora_rank is None else [f"model.lora.rank={lora_rank}"]
+    loaded = load_config(_merged(config, preset, settings), overrides)
     entries = iter(loaded.augmentation)
     layers = [next(entries) if _is_entry(e) else e for e in augmentation or ()] or loaded.augmentation
-    return cast(
-        "TextClassifier",
-        _run(loaded, preset=preset, sources=sources, augmentation=layers, callbacks=callbacks),
-    )
+    from kerasllm.tasks.runs import Request, run
+
+    return run(Request(loaded, preset, sources, layers, callbacks))
 
 
 def finetune_from_config(
@@ -116,12 +122,13 @@ def finetune_from_config(
     resume: bool = False,
     dry_run: bool = False,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
-) -> "TextClassifier | Plan":
+) -> "TextClassifier | Preset | Plan":
     """Runs a config, as `kerasllm finetune` does.
 
     Args:
         config: A loaded config (`kerasllm.config.loading.load_config`).
-        resume: Whether to go on in `config.output_dir` instead of making a new run.
+        resume: Whether to refuse anything but going on in `config.output_dir`. Without it an unfinished run
+            of the same settings and data goes on too, but beside any other a new one is made.
         dry_run: Whether to load, tokenize, build, run one step and return the plan; writes nothing.
         callbacks: Plain Keras callbacks.
     """
@@ -129,15 +136,16 @@ def finetune_from_config(
         raise ConfigError(
             "`data.train` is missing: name the file to train on, e.g. `-s data.train=reviews.csv`."
         )
-    return _run(
+    from kerasllm.tasks.runs import Request, plan, run
+
+    request = Request(
         config,
-        preset=config.preset,
-        sources={},
+        config.preset,
         augmentation=config.augmentation,
         callbacks=callbacks,
         resume=resume,
-        dry_run=dry_run,
     )
+    return plan(request) if dry_run else run(request)
 
 
 def load(path: str | os.PathLike[str]) -> "TextClassifier":
@@ -188,102 +196,9 @@ def _is_export(path: Path) -> bool:
     return any(next(path.glob(name), None) for name in ("saved_model.pb", "[0-9]*/saved_model.pb"))
 
 
-def _run(
-    config: "RunConfig",
-    *,
-    preset: Any,
-    sources: dict[str, Any],
-    augmentation: Sequence[Any] = (),
-    callbacks: Sequence["keras.callbacks.Callback"] = (),
-    resume: bool = False,
-    dry_run: bool = False,
-) -> "TextClassifier | Plan":
-    """Everything a run does, in order; each step is one function of the layers below."""
-    from kerasllm.data.prepare import prepare
-
-    if dry_run:
-        prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
-        return _plan(config, prepared, preset, augmentation)
-
-    from kerasllm.training.run_directory import recorded
-
-    with recorded(_open_run_directory(config, resume=resume)) as run:
-        prepared = prepare(config.data, task=config.task, seed=config.seed, **sources)
-        return _train(config, prepared, preset, augmentation, run=run, callbacks=callbacks, resume=resume)
-
-
-def _plan(config: "RunConfig", prepared: Any, preset: Any, augmentation: Sequence[Any]) -> "Plan":
-    from kerasllm.tasks import classification_run as steps
-
-    loaded = _loaded(preset)
-    encoded = steps.encode_run(config, prepared, loaded, augmentation=augmentation)
-    return steps.plan_run(
-        encoded, steps.build_model(encoded, prepared.label_map.names, loaded), prepared, loaded
-    )
-
-
-def _train(
-    config: "RunConfig",
-    prepared: Any,
-    preset: Any,
-    augmentation: Sequence[Any],
-    *,
-    run: Any,
-    callbacks: Sequence[Any],
-    resume: bool,
-) -> "TextClassifier":
-    import keras
-
-    from kerasllm.tasks import classification_run as steps
-    from kerasllm.training.classification import classification_problem
-    from kerasllm.training.trainer import train
-
-    keras.utils.set_random_seed(config.seed)
-    loaded = _loaded(preset)
-    encoded = steps.encode_run(config, prepared, loaded, augmentation=augmentation)
-    config = steps.record_inputs(run, encoded.config, prepared, loaded, resume=resume)
-    model = steps.build_model(encoded, prepared.label_map.names, loaded)
-    problem = classification_problem(encoded.data, config.training, seed=config.seed)
-    result = train(model, problem, config.training, run=run, callbacks=callbacks)
-    classifier = steps.finished_classifier(result.model, encoded, prepared, loaded)
-    classifier.history, classifier.run_directory = result.state.history, run.path
-    if run.model.exists():
-        shutil.rmtree(run.model)  # of an earlier, interrupted try in the same directory
-    classifier.save(run.model)
-    if result.stopped is not None:
-        raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
-    steps.evaluate_run(classifier, prepared, config, run)
-    steps.report_run(classifier, prepared, config, run)
-    if config.export.path is not None:
-        classifier.exported = classifier.export(
-            config.export.path,
-            version=config.export.version,
-            dtype=config.export.dtype,
-            probes=steps.probe_rows(prepared, pair=classifier.pair),
-        )
-    return classifier
-
-
 def _is_entry(value: Any) -> bool:
     """Whether it is (or was meant as) an entry of the config, and no layer."""
     return isinstance(value, Mapping | str)
-
-
-def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:
-    from kerasllm.config.defaults import default_output_dir
-    from kerasllm.config.dumping import dump_config
-    from kerasllm.training.run_directory import RunDirectory
-
-    output_dir = config.output_dir or default_output_dir(config)
-    if resume:
-        return RunDirectory.reopen(output_dir)
-    return RunDirectory.create(output_dir, dump_config(config))
-
-
-def _loaded(preset: Any) -> "Preset":
-    from kerasllm.models.presets import Preset
-
-    return preset if isinstance(preset, Preset) else Preset.load(str(preset))
 
 
 def _merged(config: Any, preset: Any, settings: dict[str, Any]) -> dict[str, Any]:

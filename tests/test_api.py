@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import kerasllm
@@ -110,3 +111,34 @@ def test_a_run_of_a_newer_kerasllm_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"format_version": 99}')
     with pytest.raises(RunDirectoryError, match="format version 99"):
         kerasllm.load(tmp_path)
+
+
+def test_several_seeds_are_runs_of_one_split_and_the_best_is_kept(tmp_path):
+    """Finished seeds are not trained again when the command is given once more."""
+    rows = tiny_reviews(60)
+    preset = tiny_bert(tmp_path / "bert", texts=[row["text"] for row in rows])
+    settings = {
+        "seeds": [0, 3],
+        "evaluation": {"report": False, "num_bootstrap": 100},
+        "export": {"path": str(tmp_path / "export")},
+    }
+    options = {"epochs": 1, "output_dir": tmp_path / "runs", "test_data": 0.2, "config": settings}
+    best = kerasllm.finetune(preset, rows, **options)
+    figures = json.loads((tmp_path / "runs" / "seeds.json").read_text())
+    runs = [json.loads((tmp_path / "runs" / f"seed-{seed}" / "metrics.json").read_text()) for seed in (0, 3)]
+    accuracies = [run["accuracy"] for run in runs]
+    assert figures["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert figures["standard_deviation"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert best.seeds.best_seed == (0, 3)[int(np.argmax([run["best_value"] for run in runs]))]
+    assert best.run_directory == tmp_path / "runs" / f"seed-{best.seeds.best_seed}"
+    assert best.exported.path.is_dir()
+    hashes = [
+        json.loads((tmp_path / "runs" / f"seed-{seed}" / "manifest.json").read_text())["data_sha256"]
+        for seed in (0, 3)
+    ]
+    assert hashes[0] == hashes[1]
+    times = [(tmp_path / "runs" / f"seed-{seed}" / "metrics.json").stat().st_mtime_ns for seed in (0, 3)]
+    kerasllm.finetune(preset, rows, **options)
+    assert times == [
+        (tmp_path / "runs" / f"seed-{seed}" / "metrics.json").stat().st_mtime_ns for seed in (0, 3)
+    ]

@@ -14,11 +14,20 @@ from kerasllm.cli.terminal import printable, write_json
 
 if TYPE_CHECKING:
     from kerasllm.evaluation.evaluator import Evaluation
+    from kerasllm.models.presets import Preset
     from kerasllm.serving.exported_model import ExportedModel
     from kerasllm.tasks.text_classification import TextClassifier
     from kerasllm.training.plan import Plan
 
-__all__ = ["RunSummary", "show_evaluation", "show_export", "show_plan", "show_run", "summarize_run"]
+__all__ = [
+    "RunSummary",
+    "show_adapted",
+    "show_evaluation",
+    "show_export",
+    "show_plan",
+    "show_run",
+    "summarize_run",
+]
 
 _REST_URL = "http://127.0.0.1:8501"
 _EXAMPLE = ("A joy from start to end.", "I left before the end.")
@@ -34,6 +43,8 @@ class RunSummary:
         split: Which rows the metrics are of.
         confidence: Confidence level of the intervals.
         num_rows: How many rows they are of.
+        kept: Which state of the run was kept.
+        seeds: Mean and deviation over several seeds, by name, where there were some.
         export_directory: The exported version, `None` where there was no export.
         pair: Whether an input is two texts.
         warnings: What to know before trusting the figures.
@@ -44,6 +55,8 @@ class RunSummary:
     split: str = "test"
     confidence: float = 0.95
     num_rows: int | None = None
+    kept: str = ""
+    seeds: Mapping[str, str] = field(default_factory=dict)
     export_directory: str | None = None
     pair: bool = False
     warnings: Sequence[str] = ()
@@ -64,6 +77,8 @@ def summarize_run(classifier: "TextClassifier") -> RunSummary:
         split=written.get("split", "test"),
         confidence=written.get("confidence", 0.95),
         num_rows=written.get("num_rows"),
+        kept=_kept(written),
+        seeds=_seeds(classifier),
         export_directory=_shown_path(exported.path) if exported is not None else None,
         pair=classifier.pair,
     )
@@ -76,12 +91,31 @@ def show_run(summary: RunSummary) -> None:
     ]
     if not rows:
         rows.append(("Figures", "none: the run had neither test nor validation rows"))
+    rows.extend(summary.seeds.items())
+    if summary.kept:
+        rows.append(("Kept", summary.kept))
     rows.append(("Run", summary.run_directory))
     if summary.metrics:
         rows.append(("Report", str(Path(summary.run_directory) / "report.html")))
     rows.append(("Export", summary.export_directory or "none (`export.path` is not set)"))
     rows.extend(("Warning", warning) for warning in summary.warnings)
     _show(rows, next_commands(summary))
+
+
+def show_adapted(preset: "Preset") -> None:
+    """Prints the last screen of a run that made a checkpoint to go on from."""
+    model = Path(preset.path)
+    figures = _read_metrics(model.parent)
+    rows = [
+        (f"Validation {name.replace('_', ' ')}", f"{figures[name]:.4g}")
+        for name in ("loss", "perplexity", "token_accuracy")
+        if name in figures
+    ]
+    if kept := _kept(figures):
+        rows.append(("Kept", kept))
+    rows += [("Run", _shown_path(model.parent)), ("Checkpoint", _shown_path(model))]
+    path = shlex.quote(_shown_path(model))
+    _show(rows, [f"kerasllm finetune text_classification/my_data -s preset={path} -s data.train=FILE"])
 
 
 def next_commands(summary: RunSummary) -> list[str]:
@@ -155,6 +189,27 @@ def _metric(values: Sequence[float], summary: RunSummary) -> str:
         text += f"  ({summary.confidence:.0%} interval {values[1]:.3f} to {values[2]:.3f}"
         text += f", {summary.num_rows:,} rows)" if summary.num_rows else ")"
     return text
+
+
+def _kept(written: Mapping[str, Any]) -> str:
+    if not written.get("best_step"):
+        return ""
+    value = written.get("best_value")
+    figure = "" if value is None else f": {written['monitor']} {value:.4g}"
+    return f"step {written['best_step']:,}, in epoch {written['best_epoch']}{figure}"
+
+
+def _seeds(classifier: "TextClassifier") -> dict[str, str]:
+    """Mean and deviation of what the screen shows of one run."""
+    if classifier.seeds is None:
+        return {}
+    count, split = len(classifier.seeds.figures), classifier.seeds.split
+    shown = {}
+    for name in ("accuracy", "macro_f1"):
+        mean, deviation = classifier.seeds.means[name]
+        title = f"{split.capitalize()} {name.replace('_f1', ' F1')}"
+        shown[f"{title}, {count} seeds"] = f"{mean:.3f} ± {deviation:.3f} (standard deviation)"
+    return {**shown, "Best seed": str(classifier.seeds.best_seed)}
 
 
 def _read_metrics(run_directory: Path | None) -> dict[str, Any]:

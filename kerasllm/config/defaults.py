@@ -8,13 +8,15 @@ The rules:
   512 and at most what the checkpoint has positions for. Longer texts are truncated.
 - `model.dropout`, `model.pooling`: the checkpoint's own.
 - `training.dtype_policy`: what the device computes natively.
+- `training.num_widths`: 8 where an accelerator compiles a program for each, 64 where none does.
+- `training.packing_length`: `data.sequence_length` where texts are packed.
 - `training.monitor`: the first of the task's figures in `kerasllm.config.schema.MONITORS`.
 - `training.learning_rate: auto`: what a short search before the run finds.
 
-`None` stays where it means "none": validation, test, max_rows, gradient_clip, class_weights, patience,
-patience_steps, evaluate_every, checkpoint_every, layer_decay, groups, unfreeze, ema, export.path; in the
-optimizer's `beta_1`, `beta_2` and `epsilon`, which have its own values; and in `export.version`, which is
-only known when the export is published.
+`None` stays where it means "none": validation, test, max_rows, data.cache, lora, batch_tokens, gradient_clip,
+class_weights, patience, patience_steps, evaluate_every, checkpoint_every, layer_decay, groups, unfreeze, ema,
+export.path; in the optimizer's `beta_1`, `beta_2` and `epsilon`, which have its own values; and in
+`export.version`, which is only known when the export is published.
 """
 
 import math
@@ -42,6 +44,7 @@ def resolve(
     dropout: float | None = None,
     pooling: str | None = None,
     dtype_policy: str | None = None,
+    num_widths: int | None = None,
     learning_rate: float | None = None,
 ) -> RunConfig:
     """Fills what a config leaves open. Pure: no file, device or clock is looked at.
@@ -58,6 +61,7 @@ def resolve(
         dropout: The checkpoint's dropout rate.
         pooling: `"cls"` or `"mean"`, what fits the checkpoint.
         dtype_policy: Name of the policy that fits the device.
+        num_widths: Padded lengths that fit the device.
         learning_rate: What a search found.
 
     Returns:
@@ -70,7 +74,7 @@ def resolve(
     facts: dict[str, dict[str, Any]] = {
         "data": {"columns": columns and dict(columns), "labels": labels and list(labels)},
         "model": {"dropout": dropout},
-        "training": {"monitor": MONITORS[config.task][0]},
+        "training": {"monitor": MONITORS[config.task][0], "num_widths": num_widths},
     }
     if token_lengths is not None:
         length = default_sequence_length(token_lengths, max_sequence_length=max_sequence_length)
@@ -80,6 +84,8 @@ def resolve(
         for name, value in values.items():
             if resolved[section][name] is None:
                 resolved[section][name] = value
+    if resolved["training"]["packing"] and resolved["training"]["packing_length"] is None:
+        resolved["training"]["packing_length"] = resolved["data"]["sequence_length"]
     choices = (
         ("model", "pooling", pooling),
         ("training", "dtype_policy", dtype_policy),

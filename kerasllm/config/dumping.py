@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 import yaml
 from pydantic import BaseModel
 
-from kerasllm.config.fields import describe
+from kerasllm.config.fields import describe, section_of
 from kerasllm.config.schema import RunConfig
 
 __all__ = ["describe_fields", "dump_config"]
@@ -61,6 +61,8 @@ def describe_fields(model: type[BaseModel] = RunConfig, *, indent: str = "") -> 
             continue
         default = "" if field.is_required() else _plain(field.default)
         lines.append(f"{indent}{name}: {default}".rstrip() + f"  # {describe(annotation)}")
+        if (section := section_of(annotation)) is not None:  # off unless one of its fields is set
+            lines += [f"{indent}# {name}:", describe_fields(section, indent=indent + "#   ")]
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "entry_fields",
     "field_names",
     "meant_field",
+    "section_of",
     "takes",
 ]
 
@@ -39,9 +40,14 @@ def field_names(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[st
     for name, annotation in get_type_hints(model, include_extras=True).items():
         if name in model.model_fields:
             names.append(prefix + name)
-            if _is_model(annotation):
-                names += field_names(annotation, f"{prefix}{name}.")
+            if (section := section_of(annotation)) is not None:
+                names += field_names(section, f"{prefix}{name}.")
     return names
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """Returns the section that a field is, or may be where it is not none."""
+    return next((choice for choice in map(_bare, _choices(annotation)) if _is_model(choice)), None)
 
 
 def annotation_at(path: Path, model: type[BaseModel] = RunConfig) -> Any | None:

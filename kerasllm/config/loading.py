@@ -56,6 +56,7 @@ def load_config(
     5
     """
     name, document = _read(source)
+    _stay_in_its_run(source, document)
     places: dict[FieldPath, str] = {path: f"line {line}" for path, line in document.lines.items()}
     problems = list(document.problems)
     for override in overrides:
@@ -138,6 +139,14 @@ def _read(source: str | Path | dict[str, Any]) -> tuple[str, Document]:
         found = "nothing" if document.value is None else f"a {type(document.value).__name__}"
         raise ConfigError(f"{name}: expected `key: value` lines, found {found}.")
     return name, document
+
+
+def _stay_in_its_run(source: str | Path | dict[str, Any], document: Document) -> None:
+    """Makes a run's own config mean that run, also where the directory was moved."""
+    if not isinstance(source, dict):
+        folder = find_config(source).parent
+        if (folder / "manifest.json").is_file():
+            document.value["output_dir"] = str(folder.resolve())
 
 
 def _syntax(error: yaml.YAMLError) -> str:

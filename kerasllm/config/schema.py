@@ -27,13 +27,14 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "LoRAConfig",
     "ModelConfig",
     "ParameterGroupConfig",
     "RunConfig",
     "TrainingConfig",
 ]
 
-Task = Literal["text_classification"]
+Task = Literal["text_classification", "masked_language_modeling"]
 if TYPE_CHECKING:  # a mapping with such keys is then a mapping of text, too
     Role = str
 else:
@@ -41,6 +42,7 @@ else:
 CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]
+AdapterRole = Literal["query", "key", "value", "output", "feed_forward", "all"]
 CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
 
 # What is measured on the validation rows of each task; the first is what decides where nothing is said.
@@ -55,6 +57,7 @@ MONITORS: dict[str, tuple[str, ...]] = {
         "val_brier_score",
         "val_calibration_error",
     ),
+    "masked_language_modeling": ("val_loss", "val_perplexity", "val_token_accuracy"),
 }
 
 
@@ -71,6 +74,9 @@ class DataConfig(Section):
     test: Fraction | Files | None = Field(
         default=None,
         description="Share of the training rows held out for the final figures, or files; none for none.",
+    )
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = Field(
+        default=None, description="Seed of the splits and of `max_rows`; `seed` when left out."
     )
     columns: dict[Role, Text] | None = Field(
         default=None,
@@ -94,6 +100,11 @@ class DataConfig(Section):
         default=False,
         description="Whether special tokens that users wrote into a text, such as `[SEP]`, are read as text, "
         "in training, in `predict` and on the server.",
+    )
+    cache: Text | None = Field(
+        default="auto",
+        description="Directory in which token ids are kept from run to run; auto for one in the user's cache "
+        "directory, none to keep them in memory.",
     )
     cleaning: list[CleaningStep] = Field(
         default=["strip", "drop_duplicates"], description="Cleaning steps, run in this order."
@@ -137,8 +148,32 @@ class DataConfig(Section):
         return self
 
 
+class LoRAConfig(Section):
+    """Small matrices that are trained beside the frozen backbone, instead of all its weights."""
+
+    rank: Count = Field(default=8, description="Width of the small matrices.")
+    alpha: Positive = Field(
+        default=16.0, description="Their product is scaled by alpha / rank, or alpha / sqrt(rank)."
+    )
+    dropout: Share = Field(default=0.0, description="Dropout rate of what goes into them.")
+    roles: Annotated[list[AdapterRole], Field(min_length=1)] = Field(
+        default=["query", "value"],
+        description="Which dense layers get them; `all` for every one.",
+    )
+    rank_stabilized: bool = Field(
+        default=False, description="Whether the scale is alpha / sqrt(rank) (rsLoRA), which suits high ranks."
+    )
+    dora: bool = Field(
+        default=False,
+        description="Whether the length of each column of the matrices is learned by itself (DoRA).",
+    )
+    quantize_base: Literal["none", "int8"] = Field(
+        default="none", description="Whether the frozen matrices are kept in 8 bits (QLoRA)."
+    )
+
+
 class ModelConfig(Section):
-    """What is put on top of the pretrained backbone."""
+    """What is put on top of the pretrained backbone, and what of it is trained."""
 
     pooling: Literal["auto", "cls", "mean"] = Field(
         default="auto",
@@ -146,6 +181,9 @@ class ModelConfig(Section):
     )
     dropout: Share | None = Field(
         default=None, description="Dropout rate in backbone and head; the checkpoint's own when left out."
+    )
+    lora: LoRAConfig | None = Field(
+        default=None, description="Adapters to train instead of all weights; none to train all weights."
     )
 
 
@@ -166,7 +204,24 @@ class TrainingConfig(Section):
     """How the weights are changed."""
 
     epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Rows of a batch.")
+    batch_size: Count = Field(default=32, description="Texts of a batch; packed rows where `packing` is set.")
+    batch_tokens: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Most tokens of a batch, padding included, in place of `batch_size`; none for that.",
+    )
+    num_widths: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Most padded lengths that batches have: fewer are quicker to compile, more pad less; "
+        "derived from the device when left out.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Whether several texts share a row without seeing each other, so that little is padding.",
+    )
+    packing_length: Annotated[int, Field(ge=8)] | None = Field(
+        default=None,
+        description="Tokens of a packed row; `data.sequence_length` when left out.",
+    )
     gradient_accumulation: Count = Field(
         default=1,
         description="Batches of an optimizer step; their loss is the mean over everything in them.",
@@ -221,8 +276,25 @@ class TrainingConfig(Section):
         description="Decay of averaged weights, such as 0.999, which are then evaluated and kept; none for "
         "the weights themselves.",
     )
+    loss: Literal["auto", "crossentropy", "focal"] = Field(
+        default="auto",
+        description="What is minimised; focal looks away from what is right already; auto is cross-entropy.",
+    )
+    focal_gamma: NotNegative = Field(
+        default=2.0, description="How strongly the focal loss looks away; 0 is the cross-entropy."
+    )
+    average_checkpoints: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="How many of the last epochs' checkpoints are averaged at the end; the mean is kept "
+        "where it is better than the best of them; none for no average.",
+    )
     label_smoothing: Share = Field(
         default=0.0, description="Share of each target that is spread over the other classes."
+    )
+    r_drop: NotNegative = Field(
+        default=0.0,
+        description="Weight of how much two passes with different dropout may differ, at the cost of the "
+        "second pass; 0 for one pass.",
     )
     class_weights: Literal["balanced"] | dict[Text, Positive] | None = Field(
         default=None,
@@ -249,14 +321,40 @@ class TrainingConfig(Section):
         default=None,
         description="Steps between two checkpoints, beside the one after each epoch; none for that one only.",
     )
+    tensorboard: bool = Field(
+        default=False, description="Whether to write `logs/` for TensorBoard, an extra to be installed."
+    )
     dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Precision of the computation; auto is what the device computes natively."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Whether layers are computed once more for their gradient instead of being kept: less "
+        "memory, about a third slower, the same result.",
     )
     on_nonfinite: Literal["stop", "safer_policy"] = Field(
         default="stop",
         description="At a loss or gradient that is no number: stop, or go on from the last good state in "
         "the next more exact dtype policy.",
     )
+
+    @model_validator(mode="after")
+    def _packing_length_needs_packing(self) -> "TrainingConfig":
+        if self.packing_length is not None and not self.packing:
+            raise ValueError(
+                f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
+                "`training.packing` to true, or leave `training.packing_length` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _focal_loss_has_hard_targets(self) -> "TrainingConfig":
+        if self.loss == "focal" and self.label_smoothing:
+            raise ValueError(
+                f"`training.label_smoothing` is {self.label_smoothing}, but the focal loss has none; set it "
+                "to 0, or `training.loss` to crossentropy"
+            )
+        return self
 
 
 class EvaluationConfig(Section):
@@ -292,10 +390,17 @@ class RunConfig(Section):
         description="Checkpoint: a directory, `hf://`, `kaggle://` or `pypi://` handle, or KerasHub name."
     )
     output_dir: Text | None = Field(
-        default=None, description="Run directory; a time is appended when it exists; derived when left out."
+        default=None,
+        description="Run directory; an unfinished run of this config in it goes on, else a time is appended "
+        "when it exists; derived when left out.",
     )
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = Field(
         default=0, description="Seed of the splits, the order, the new weights and the dropout."
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=2)] | None = Field(
+        default=None,
+        description="Seeds of several runs with the same splits, in directories of their own below "
+        "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
     augmentation: list[AugmentationConfig] = Field(
@@ -312,12 +417,38 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _patience_has_something_to_watch(self) -> "RunConfig":
-        for name in ("patience", "patience_steps", "evaluate_every"):
+        for name in ("patience", "patience_steps", "evaluate_every", "average_checkpoints"):
             if getattr(self.training, name) is not None and self.data.validation is None:
                 raise ValueError(
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
                     f"set `data.validation` to a fraction such as 0.1, or leave `training.{name}` out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_rows_hold_a_text(self) -> "RunConfig":
+        longest, row = self.data.sequence_length, self.training.packing_length
+        if longest is not None and row is not None and row < longest:
+            raise ValueError(
+                f"`training.packing_length` is {row}, but texts have up to {longest} tokens "
+                "(`data.sequence_length`) and are never split; set `training.packing_length` to "
+                f"{longest} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "RunConfig":
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` is {self.seeds}, which names one twice; name each seed once")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_leave_the_backbone_frozen(self) -> "RunConfig":
+        if self.model.lora is not None and self.training.unfreeze is not None:
+            raise ValueError(
+                "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
+                "one of the two"
+            )
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ def write_report(
     history: Sequence[Mapping[str, float]] = (),
     data_report: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    training: Mapping[str, str] | None = None,
     examples: Sequence[Mapping[str, Any] | Mistake] | None = None,
 ) -> Path:
     """Writes a page that opens in any browser, without network and without scripts.
@@ -40,6 +41,7 @@ def write_report(
         history: The logs of each epoch. Defaults to none.
         data_report: What an audit of the data found, as plain values. Defaults to `None`.
         config: The settings of the run, as plain values. Defaults to `None`.
+        training: What is to be said about the training, by name. Defaults to `None`.
         examples: Mistakes to show, with `text`, `target`, `predicted` and `score`. Defaults to `None`: the
             surest mistakes of the evaluation.
 
@@ -68,6 +70,7 @@ def write_report(
         title=title,
         evaluation=evaluation,
         figures=FIGURES,
+        training=training or {},
         history_plot=plot(history_svg(history)) if history else None,
         **{name: plot(svg) for name, svg in _plots(evaluation).items()},
         confusions=_confusions(evaluation) if evaluation else [],

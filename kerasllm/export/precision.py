@@ -18,24 +18,25 @@ def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
         dtype: `"float32"`, `"bfloat16"` or `"float16"`.
 
     Returns:
-        The model itself where it has that precision throughout. Otherwise a twin; weights that have the
-        precision already, as the float32 weights of a model trained in mixed precision, are shared with
-        it, not copied: training the model on trains the twin.
+        The model itself where it has that precision throughout and no adapters. Otherwise a twin; weights
+        that have the precision already, as the float32 weights of a model trained in mixed precision, are
+        shared with it, not copied: training the model on trains the twin.
 
     Raises:
         ExportError: If the model cannot be rebuilt from its config.
     """
     import keras
 
+    from kerasllm.models.adapters import adapted_layers, merge_lora
+    from kerasllm.models.heads import ModelWithHead
+    from kerasllm.models.quantization import quantized_layers
+
+    if isinstance(model, ModelWithHead) and (adapted_layers(model) or quantized_layers(model)):
+        model = merge_lora(model)
     layers = [layer for layer in model._flatten_layers() if layer.weights]
     if all(layer.dtype_policy.name == dtype for layer in layers if not isinstance(layer, keras.Model)):
         return model
-    from kerasllm.models.adapters import adapted_layers, merge_lora
-    from kerasllm.models.heads import ModelWithHead
-
     if isinstance(model, ModelWithHead):
-        if adapted_layers(model):
-            model = merge_lora(model)
         backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype})
         config = {name: value for name, value in model.get_config().items() if name != "trainable"}
         twin = type(model)(**{**config, "backbone": backbone})

@@ -1,21 +1,16 @@
-"""LoRA: small matrices that are trained beside frozen ones, merged with proof, and kept in PEFT's format.
+"""LoRA: small matrices that are trained beside frozen ones, put on by role and merged with proof."""
 
-Sources: Hu et al., 2021 (https://arxiv.org/abs/2106.09685); Kalajdzievski, 2023, for the rank-stabilized
-scale (https://arxiv.org/abs/2312.03732); files as `peft` writes them.
-"""
-
-import contextlib
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerasllm.errors import AdapterError
+from kerasllm.models.lora import LoRA, LoRASettings
+from kerasllm.models.quantization import quantized_layers
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.paths import dense_layers, in_scope_of, unlocked
 
 if TYPE_CHECKING:
     from kerasllm.models.heads import ModelWithHead
@@ -33,82 +28,6 @@ ROLES = {
 TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
-class LoRASettings:
-    """How a layer is adapted.
-
-    Attributes:
-        rank: Width of the small matrices.
-        alpha: Their product is scaled by `alpha / rank`.
-        dropout: Rate for what goes into them in training.
-        rank_stabilized: Whether the scale is `alpha / sqrt(rank)` instead.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    rank_stabilized: bool = False
-
-    @property
-    def scale(self) -> float:
-        """Factor of the product of the two matrices."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
-
-
-@keras.saving.register_keras_serializable(package="kerasllm")
-class LoRA(keras.layers.Layer):
-    """What is added to the output of a dense layer: `scale * dropout(x) A B`.
-
-    Args:
-        units: Width of the output.
-        settings: `LoRASettings`, or a dictionary of its attributes.
-
-    Call arguments:
-        inputs: `(rows, dim)`.
-    """
-
-    def __init__(self, units, settings, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.settings = settings if isinstance(settings, LoRASettings) else LoRASettings(**settings)
-        self.dropout = None
-        if self.settings.dropout:
-            self.dropout = keras.layers.Dropout(self.settings.dropout, dtype=self.dtype_policy)
-
-    def build(self, input_shape):
-        """Makes the matrices; their product is 0 at first."""
-        rank = self.settings.rank
-        # PEFT's: Kaiming with a = sqrt(5).
-        initializer = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-        self.a = self.add_weight(name="a", shape=(input_shape[-1], rank), initializer=initializer)
-        self.b = self.add_weight(name="b", shape=(rank, self.units), initializer="zeros")
-
-    def call(self, inputs, training=None):
-        """See the class."""
-        hidden = inputs if self.dropout is None else self.dropout(inputs, training=training)
-        hidden = tf.matmul(tf.cast(hidden, self.compute_dtype), self.a)
-        return tf.matmul(hidden, self.b) * tf.cast(self.settings.scale, self.compute_dtype)
-
-    def product(self) -> np.ndarray:
-        """What merging adds to the layer's matrix, float32[dim, units]."""
-        product = np.asarray(self.a, np.float32) @ np.asarray(self.b, np.float32)
-        return np.asarray(product * np.float32(self.settings.scale))
-
-    def get_config(self):
-        """Everything that `from_config` needs."""
-        return {**super().get_config(), "units": self.units, "settings": dataclasses.asdict(self.settings)}
-
-
-def dense_layers(model: keras.Model) -> dict[str, Dense]:
-    """The dense layers of a backbone's stacks by their paths."""
-    backbone = getattr(model, "backbone", model)
-    return {
-        layer.path: layer
-        for layer in backbone._flatten_layers()
-        if isinstance(layer, Dense) and "_layer_" in layer.path
-    }
-
-
 def adapted_layers(model: keras.Model) -> dict[str, Dense]:
     """The dense layers that have an adapter, by their paths."""
     return {path: layer for path, layer in dense_layers(model).items() if layer.adapter is not None}
@@ -119,7 +38,8 @@ def add_lora(
 ) -> list[str]:
     """Freezes the backbone, and puts an adapter beside each of its dense layers of the given roles.
 
-    The model computes the same as before, until the adapters are trained. A head stays as it is.
+    The model computes the same as before, until the adapters are trained. A classifier's head stays
+    trainable; that of a language model, which was trained with the backbone, is frozen as well.
 
     Args:
         model: A backbone, or a model with a head on one.
@@ -130,8 +50,8 @@ def add_lora(
         Paths of the layers.
 
     Raises:
-        AdapterError: If a role is unknown, no layer has one of the roles, a number is out of range, or the
-            model has adapters already.
+        AdapterError: If a role is unknown, no layer has one of the roles, a number is out of range, the rank
+            is above the width of a layer, or the model has adapters already.
 
     Example:
     >>> len(add_lora(model, LoRASettings(rank=4), roles=("query", "value")))
@@ -150,27 +70,42 @@ def add_lora(
             f"No layer of the model has one of the roles {list(roles)}, so there would be nothing to train. "
             f"Its layers are: {', '.join(list(dense_layers(model))[:8])}, …"
         )
-    getattr(model, "backbone", model).trainable = False
+    for path, layer in chosen.items():
+        most = min(layer.input_dim, layer.units)
+        if settings.rank > most:
+            raise AdapterError(
+                f"The rank is {settings.rank}, but the matrix of `{path}` is {layer.input_dim} x "
+                f"{layer.units}, so its own rank is at most {most}. Choose a smaller one, such as "
+                f"{min(8, most)}, or other roles."
+            )
+    freeze(model)
     for layer in chosen.values():
         attach(layer, settings)
     return list(chosen)
 
 
+def freeze(model: keras.Model) -> None:
+    """Freezes what adapters leave as it is: the backbone, and the head of a language model."""
+    getattr(model, "backbone", model).trainable = False
+    if "language" in getattr(model, "kind", ""):
+        model.head.trainable = False
+
+
 def attach(layer: Dense, settings: LoRASettings) -> None:
     """Puts an adapter beside one dense layer."""
     adapter = LoRA(layer.units, settings, dtype=layer.dtype_policy, name="lora")
-    with contextlib.ExitStack() as scopes:  # so that its weights' paths begin with the layer's
-        for name in layer.path.split("/"):
-            scopes.enter_context(keras.name_scope(name))
-        adapter.build((None, int(layer.kernel.shape[0])))
-    layer._tracker.unlock()  # as Keras' own `enable_lora` does
-    layer.adapter = adapter
-    layer._tracker.lock()
+    with in_scope_of(layer):
+        adapter.build((None, layer.input_dim))
+    adapter.start_from(layer.matrix())
+    with unlocked(layer):
+        layer.adapter = adapter
     adapter.trainable = True
 
 
 def merge_lora(model: "ModelWithHead") -> "ModelWithHead":
     """Copies a model into one without adapters, whose matrices have taken them in.
+
+    Where the backbone is in 8 bits, the new one has what the 8 bits stand for, in float32.
 
     Args:
         model: The model, which stays as it is.
@@ -181,19 +116,22 @@ def merge_lora(model: "ModelWithHead") -> "ModelWithHead":
     Raises:
         AdapterError: If the logits before and after differ by more than 1e-4, relative to the largest.
     """
-    from kerasllm.models.builders import with_dtype_policy
+    from kerasllm.models.builders import like, with_dtype_policy
 
-    plain = with_dtype_policy(model, "float32")
-    adapted = adapted_layers(plain)
-    if not adapted:
+    exact = model
+    if model.backbone.compute_dtype != "float32":
+        exact = with_dtype_policy(model, "float32")
+    plain, values = like(model, "float32"), values_by_path(model)
+    changed = {**adapted_layers(model), **quantized_layers(model)}
+    merged = {f"{path}/kernel": layer for path, layer in changed.items()}
+    for weight in plain.weights:
+        layer = merged.get(weight.path)
+        weight.assign(values[weight.path] if layer is None else _merged(layer))
+    plain.backbone.trainable = plain.head.trainable = True
+    if not merged:
         return plain
     inputs = _proof_inputs(plain)
-    before = np.asarray(plain(inputs, training=False))
-    for layer in adapted.values():
-        layer.kernel.assign_add(layer.adapter.product())
-        layer._tracker.unlock()
-        layer.adapter = None
-        layer._tracker.lock()
+    before = np.asarray(exact(inputs, training=False))
     after = np.asarray(plain(inputs, training=False))
     difference = float(np.max(np.abs(after - before)) / max(1.0, float(np.max(np.abs(before)))))
     if not difference <= TOLERANCE:
@@ -202,17 +140,23 @@ def merge_lora(model: "ModelWithHead") -> "ModelWithHead":
             "merged model was thrown away. The adapters hold values that float32 cannot add to the matrices: "
             "were they trained until they diverged?"
         )
-    plain.backbone.trainable = True
     return plain
 
 
+def _merged(layer: Dense) -> Any:
+    """The one float32 matrix that does what a dense layer and its adapter do."""
+    return layer.matrix() if layer.adapter is None else layer.adapter.merged(layer.matrix())
+
+
 def copy_adapters(source: keras.Model, target: keras.Model) -> None:
-    """Gives a model the adapters of another with the same backbone."""
+    """Gives a model the adapters of another with the same backbone, which is then frozen as there."""
     layers = dense_layers(target)
+    if not getattr(source, "backbone", source).trainable:
+        freeze(target)
     for path, layer in adapted_layers(source).items():
         attach(layers[path], layer.adapter.settings)
-        for name in ("a", "b"):
-            getattr(layers[path].adapter, name).assign(getattr(layer.adapter, name))
+        for weight, values in zip(layers[path].adapter.weights, layer.adapter.weights, strict=True):
+            weight.assign(values)
 
 
 def _check(settings: LoRASettings, roles: Sequence[str]) -> None:

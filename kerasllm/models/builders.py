@@ -182,17 +182,24 @@ def with_dtype_policy(model: "Model", dtype_policy: str) -> "Model":
         dtype_policy: Keras dtype policy of the copy.
 
     Returns:
-        A new model with equal weights.
+        A new model with equal weights, adapters and matrices in 8 bits included.
     """
     from kerasllm.models.adapters import copy_adapters, values_by_path
+    from kerasllm.models.quantization import copy_quantization
 
-    backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
-    copy = type(model)(**{**_head_config(model), "backbone": backbone})
+    copy = like(model, dtype_policy)
+    copy_quantization(model, copy)
     values = values_by_path(model)
     for weight in copy.weights:
         weight.assign(values[weight.path])
     copy_adapters(model, copy)
     return copy
+
+
+def like(model: "Model", dtype_policy: str) -> "Model":
+    """A model of the same architecture in a dtype policy, with new weights and no adapters."""
+    backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": dtype_policy})
+    return type(model)(**{**_head_config(model), "backbone": backbone})
 
 
 def save_weights(model: "ModelWithHead", directory: str | Path) -> None:
@@ -215,8 +222,9 @@ def save_weights(model: "ModelWithHead", directory: str | Path) -> None:
     from safetensors.numpy import save_file
 
     from kerasllm.models.adapters import adapted_layers, merge_lora
+    from kerasllm.models.quantization import quantized_layers
 
-    if adapted_layers(model):
+    if adapted_layers(model) or quantized_layers(model):
         model = merge_lora(model)
     directory = Path(directory)
     family = FAMILIES[model.checkpoint_config["model_type"]]

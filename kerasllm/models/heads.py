@@ -6,7 +6,9 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
+from kerasllm.models.transformer.pooling import TextPooling
 from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
 from kerasllm.models.transformer.weights import Weighted
 
@@ -76,11 +78,12 @@ class Head(keras.layers.Layer):
 
     Call arguments:
         inputs: Token vectors `(batch, sequence, dim)`; for `pool="pooled"` the pooled vectors `(batch, dim)`.
-        padding_mask: `(batch, sequence)`, 1 for tokens and 0 for padding.
+        padding_mask: `(batch, sequence)`, 1 for tokens and 0 for padding; see `TextPooling` for packed rows.
         table: Token embeddings `(units, dim)`, for `tied`.
 
     Returns:
-        float32 logits, `(batch, units)`, or `(batch, sequence, units)` for `pool="none"`.
+        float32 logits, `(batch, units)`, or `(texts, units)` where texts are packed, or
+        `(batch, sequence, units)` for `pool="none"`.
     """
 
     def __init__(self, settings, initializer_range=0.02, **kwargs):
@@ -88,10 +91,14 @@ class Head(keras.layers.Layer):
         self.settings = settings = as_settings(settings, HeadSettings)
         self.initializer_range = initializer_range
         options: dict[str, Any] = {"dtype": self.dtype_policy}
+        self.pooling = None
+        if settings.pool not in ("none", "pooled"):
+            kind = "last" if settings.pool == "end" else settings.pool
+            self.pooling = TextPooling(kind, name="pooling")
         self.dropout_before = None
         if settings.dropout_before:
-            self.dropout_before = keras.layers.Dropout(settings.dropout_before, **options)
-        self.dropout = keras.layers.Dropout(settings.dropout, **options)
+            self.dropout_before = Dropout(settings.dropout_before, **options)
+        self.dropout = Dropout(settings.dropout, **options)
         self.dense = self.norm = None
         if settings.dim:
             self.dense = Dense(
@@ -127,7 +134,18 @@ class Head(keras.layers.Layer):
 
     def call(self, inputs, padding_mask=None, table=None, training=None):
         """See the class."""
-        hidden = self._pool(tf.cast(inputs, self.compute_dtype), padding_mask)
+        hidden = tf.cast(inputs, self.compute_dtype)
+        if self.pooling is not None:
+            hidden = self.pooling(hidden, padding_mask)
+        return self.logits(self.features(hidden, training=training), table)
+
+    def features(self, hidden, training=None):
+        """The vectors that the output's matrix is multiplied with.
+
+        Args:
+            hidden: Pooled vectors `(…, dim)`, or those of tokens, of the head's compute dtype.
+            training: Whether dropout is on.
+        """
         if self.dropout_before is not None:
             hidden = self.dropout_before(hidden, training=training)
         if self.dense is not None:
@@ -137,6 +155,15 @@ class Head(keras.layers.Layer):
         hidden = self.dropout(hidden, training=training)
         if self.settings.scale != 1:
             hidden = hidden * tf.cast(self.settings.scale, hidden.dtype)
+        return hidden
+
+    def logits(self, hidden, table=None):
+        """float32 logits of what `features` gave.
+
+        Args:
+            hidden: `(…, dim)`.
+            table: Token embeddings `(units, dim)`, for `tied`.
+        """
         product = self.output_dense(hidden, table) if self.settings.tied else self.output_dense(hidden)
         logits = tf.cast(product, tf.float32)
         if self.settings.softcap is not None:
@@ -155,19 +182,6 @@ class Head(keras.layers.Layer):
             "settings": to_dict(self.settings),
             "initializer_range": self.initializer_range,
         }
-
-    def _pool(self, inputs: Any, padding_mask: Any) -> Any:
-        pool = self.settings.pool
-        if pool in ("none", "pooled"):
-            return inputs
-        if pool == "first":
-            return inputs[:, 0]
-        mask = tf.cast(padding_mask, tf.float32)
-        if pool == "mean":
-            total = tf.einsum("bs,bsd->bd", mask, tf.cast(inputs, tf.float32))
-            return tf.cast(total / tf.maximum(tf.reduce_sum(mask, 1), 1.0)[:, None], inputs.dtype)
-        places = tf.range(tf.shape(inputs)[1]) * tf.cast(padding_mask, tf.int32)
-        return tf.gather(inputs, tf.reduce_max(places, axis=1), batch_dims=1)
 
 
 class _TiedOutput(Weighted, keras.layers.Layer):

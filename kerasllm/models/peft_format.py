@@ -1,31 +1,35 @@
 """Reads and writes LoRA adapters as `peft` keeps them: `adapter_config.json` and `adapter_model.safetensors`.
 
-Where a checkpoint keeps several of our layers in one matrix (GPT-2's `c_attn`), PEFT has one adapter for all
-of them: ours are written one below the other, with zeros between them, and read as the rows that belong to
-each.
+Beside these two, which `peft` reads, are two files of ours that it passes over: `base.json`, which says what
+the adapter was trained on, and, only for a classifier on the mean of the token vectors, which PEFT does not
+know, `head.safetensors`. PEFT then reads the adapter as one of the backbone.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerasllm.errors import AdapterError, PresetError
-from kerasllm.models.adapters import LoRASettings, adapted_layers, attach, dense_layers
-from kerasllm.models.families import FAMILIES
+from kerasllm.models.adapters import LoRASettings, adapted_layers, attach, freeze
 from kerasllm.models.families.family import MEAN_POOLED
+from kerasllm.models.frozen import base_fingerprint
 from kerasllm.models.heads import ModelWithHead
-from kerasllm.models.tensors import Part, TensorSpec
+from kerasllm.models.peft_modules import Place, magnitudes, modules_of, stacked
+from kerasllm.models.quantization import quantize_backbone, quantized_layers
+from kerasllm.models.tensors import TensorSpec
+from kerasllm.models.transformer.paths import dense_layers
 from kerasllm.resources.atomic import atomic_directory
 
 __all__ = ["load_adapter", "save_adapter"]
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_BASE, _HEAD = "base.json", "head.safetensors"
 _PREFIX = "base_model.model."
+_MAGNITUDE = ".lora_magnitude_vector"
 _TASKS = {
     "pooled_classifier": "SEQ_CLS",
     "token_classifier": "TOKEN_CLS",
@@ -34,22 +38,14 @@ _TASKS = {
 }
 
 
-@dataclass(frozen=True)
-class _Place:
-    """One of our dense layers, and the rows of a module of the checkpoint that are its outputs."""
-
-    path: str
-    rows: np.ndarray
-    total: int
-
-
 def save_adapter(model: ModelWithHead, directory: str | Path, *, base_model: str) -> Path:
     """Writes the adapters of a model, and its head where it is a new one.
 
     Args:
         model: A model with adapters.
         directory: It must not exist, and appears whole or not at all.
-        base_model: Name of the checkpoint that the adapters are for, as `peft` shall find it.
+        base_model: Name of the checkpoint that the adapters are for, as `peft` shall find it; of a handle
+            `hf://org/name`, `org/name` is written.
 
     Returns:
         The directory.
@@ -60,68 +56,87 @@ def save_adapter(model: ModelWithHead, directory: str | Path, *, base_model: str
     from safetensors.numpy import save_file
 
     directory = Path(directory)
+    _check_writable(model, directory)
+    tensors, config = _peft_tensors(model)
+    head = {spec.name: _head_values(model, spec) for spec in _head_specs(model)}
+    separate = model.kind == MEAN_POOLED
+    if not separate:
+        tensors |= {f"{_PREFIX}{name}": values for name, values in head.items()}
+        config["modules_to_save"] = sorted({name.partition(".")[0] for name in head}) or None
+    config["base_model_name_or_path"] = base_model.removeprefix("hf://")
+    base = {
+        "base_sha256": base_fingerprint(model),
+        "quantize_base": "int8" if quantized_layers(model) else "none",
+    }
+    with atomic_directory(directory) as folder:
+        for name, values in ((_WEIGHTS, tensors), (_HEAD, head if separate else {})):
+            ordered = {key: np.ascontiguousarray(value) for key, value in sorted(values.items())}
+            if ordered:
+                save_file(ordered, folder / name, metadata={"format": "pt"})
+        for name, content in ((_CONFIG, config), (_BASE, base)):
+            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+            (folder / name).write_text(text + "\n", encoding="utf-8")
+    return directory
+
+
+def _check_writable(model: ModelWithHead, directory: Path) -> None:
     adapted = adapted_layers(model)
     if not adapted:
         raise AdapterError("The model has no adapters to save. `add_lora` puts some on it.")
     if directory.exists():
         raise AdapterError(f"`{directory}` exists already. Choose another path, or remove it first.")
-    if model.kind == MEAN_POOLED:
-        raise AdapterError(
-            "PEFT has no classifier on the mean of the token vectors. Fine-tune with `-s model.pooling=cls`."
-        )
     experts = [path for path in adapted if "expert_" in path]
     if experts:
         raise AdapterError(
             f"PEFT has no adapters for single experts, but `{experts[0]}` has one. Merge them instead."
         )
-    settings = {path: layer.adapter.settings for path, layer in adapted.items()}
+
+
+def _peft_tensors(model: ModelWithHead) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The adapters as PEFT's tensors, and its config of them."""
+    adapted, layers = adapted_layers(model), dense_layers(model)
     tensors, ranks, alphas = {}, {}, {}
-    for module, places in _modules(model).items():
+    for module, places in modules_of(model).items():
         used = [place for place in places if place.path in adapted]
         if not used:
             continue
-        a, b = _stacked(adapted, used)
+        a, b = stacked(adapted, used)
         tensors[f"{_PREFIX}{module}.lora_A.weight"], tensors[f"{_PREFIX}{module}.lora_B.weight"] = a, b
-        own = settings[used[0].path]
+        own = adapted[used[0].path].adapter.settings
+        if own.dora:
+            tensors[f"{_PREFIX}{module}{_MAGNITUDE}"] = magnitudes(layers, places)
         ranks[module] = a.shape[0]
         # The scale must stay what it is although the rank has grown.
         alphas[module] = own.scale * (a.shape[0] ** 0.5 if own.rank_stabilized else a.shape[0])
-    saved_modules = []
-    if "classifier" in model.kind:
-        for spec in _head_specs(model):
-            variable = next(weight for weight in model.weights if weight.path == spec.path)
-            tensors[f"{_PREFIX}{spec.name}"] = spec.from_keras(np.asarray(variable, np.float32))
-        saved_modules = sorted({spec.name.partition(".")[0] for spec in _head_specs(model)})
-    first = next(iter(settings.values()))
-    config = {
+    first = next(iter(adapted.values())).adapter.settings
+    return tensors, {
         "peft_type": "LORA",
         "task_type": _TASKS.get(model.kind, "FEATURE_EXTRACTION"),
-        "base_model_name_or_path": base_model,
         "r": first.rank,
         "lora_alpha": first.alpha,
         "lora_dropout": first.dropout,
         "use_rslora": first.rank_stabilized,
+        "use_dora": first.dora,
         "bias": "none",
         "fan_in_fan_out": model.checkpoint_config["model_type"] == "gpt2",
         "target_modules": sorted(ranks),
         "rank_pattern": {re.escape(module): rank for module, rank in ranks.items()},
         "alpha_pattern": {re.escape(module): alpha for module, alpha in alphas.items()},
-        "modules_to_save": saved_modules or None,
         "inference_mode": True,
     }
-    with atomic_directory(directory) as folder:
-        ordered = {name: np.ascontiguousarray(values) for name, values in sorted(tensors.items())}
-        save_file(ordered, folder / _WEIGHTS, metadata={"format": "pt"})
-        text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
-        (folder / _CONFIG).write_text(text + "\n", encoding="utf-8")
-    return directory
+
+
+def _head_values(model: ModelWithHead, spec: TensorSpec) -> np.ndarray:
+    variable = next(weight for weight in model.weights if weight.path == spec.path)
+    return spec.from_keras(np.asarray(variable, np.float32))
 
 
 def load_adapter(model: ModelWithHead, directory: str | Path) -> list[str]:
     """Puts the adapters of a PEFT directory on a model, and its head's weights where they are there.
 
     Args:
-        model: The model that the adapters are for; its backbone is frozen.
+        model: The model that the adapters are for; its backbone is frozen, and rounded to 8 bits where the
+            adapters were trained on one that was.
         directory: Holds `adapter_config.json` and `adapter_model.safetensors`.
 
     Returns:
@@ -137,70 +152,77 @@ def load_adapter(model: ModelWithHead, directory: str | Path) -> list[str]:
         raise AdapterError(
             "The model has adapters already. Merge them first (`merge_lora`), or load it anew."
         )
-    modules, layers = _modules(model), dense_layers(model)
-    planned: list[tuple[_Place, LoRASettings, np.ndarray, np.ndarray]] = []
-    for name in [name for name in tensors if name.endswith(".lora_A.weight")]:
-        module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
-        a, b = tensors.pop(name), tensors.pop(f"{_PREFIX}{module}.lora_B.weight", None)
-        if module not in modules or b is None:
-            missing = "its other half is missing" if b is None else "this model has no such layer"
-            raise AdapterError(f"`{directory}` has an adapter for `{module}`, but {missing}.")
-        for place in modules[module]:
-            kernel = tuple(layers[place.path].kernel.shape)
-            if a.shape[1] != kernel[0] or b.shape != (place.total, a.shape[0]):
-                raise AdapterError(
-                    f"The adapter for `{module}` in `{directory}` has the shapes {a.shape} and {b.shape}, "
-                    f"which do not fit the layer, {kernel[0]} to {place.total}. It belongs to another model."
-                )
-            planned.append((place, _settings(config, module, a.shape[0]), a.T, b[place.rows].T))
+    planned = _planned_adapters(model, config, tensors, directory)
     head = _planned_head(model, tensors, directory)
-    model.backbone.trainable = False
-    for place, settings, a, b in planned:
-        if not b.any():
-            continue  # another part of the same matrix has the adapter
+    _fit_base(model, directory)
+    freeze(model)
+    layers = dense_layers(model)
+    for place, settings, (a, b, magnitude) in planned:
         attach(layers[place.path], settings)
-        layers[place.path].adapter.a.assign(a)
-        layers[place.path].adapter.b.assign(b)
+        adapter = layers[place.path].adapter
+        adapter.a.assign(a)
+        adapter.b.assign(b)
+        if magnitude is not None:
+            adapter.magnitude.assign(magnitude)
     for weight, values in head:
         weight.assign(values)
     return list(adapted_layers(model))
 
 
-def _modules(model: ModelWithHead) -> dict[str, list[_Place]]:
-    """Our dense layers by the checkpoint's modules that they are in."""
-    from kerasllm.models.builders import saved_tensors
+def _planned_adapters(
+    model: ModelWithHead, config: Mapping[str, Any], tensors: dict[str, np.ndarray], directory: Path
+) -> list[tuple[Place, LoRASettings, tuple]]:
+    """What goes to which layer: A, B and magnitudes, or `None` for these. Takes them from the tensors."""
+    modules, layers = modules_of(model), dense_layers(model)
+    planned = []
+    for name in [name for name in tensors if name.endswith(".lora_A.weight")]:
+        module = name.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
+        a, b = tensors.pop(name), tensors.pop(f"{_PREFIX}{module}.lora_B.weight", None)
+        dora = bool(config.get("use_dora"))
+        magnitude = tensors.pop(f"{_PREFIX}{module}{_MAGNITUDE}", None)
+        if module not in modules or b is None or dora == (magnitude is None):
+            missing = "its other half is missing" if b is None else "this model has no such layer"
+            if module in modules and b is not None:
+                missing = "`use_dora` and its magnitudes disagree"
+            raise AdapterError(f"`{directory}` has an adapter for `{module}`, but {missing}.")
+        for place in modules[module]:
+            inputs = layers[place.path].input_dim
+            if a.shape[1] != inputs or b.shape != (place.total, a.shape[0]):
+                raise AdapterError(
+                    f"The adapter for `{module}` in `{directory}` has the shapes {a.shape} and {b.shape}, "
+                    f"which do not fit the layer, {inputs} to {place.total}. It belongs to another model."
+                )
+            if magnitude is not None and magnitude.shape != (place.total,):
+                raise AdapterError(
+                    f"The magnitudes for `{module}` in `{directory}` are {magnitude.shape} instead of "
+                    f"{(place.total,)}. They belong to another model."
+                )
+            own = None if magnitude is None else magnitude[place.rows]
+            if b[place.rows].any() or own is not None:  # else another part of the matrix has the adapter
+                settings = _settings(config, module, a.shape[0])
+                planned.append((place, settings, (a.T, b[place.rows].T, own)))
+    return planned
 
-    family = FAMILIES[model.checkpoint_config["model_type"]]
-    modules: dict[str, list[_Place]] = {}
-    for spec in saved_tensors(model):
-        if spec.path.endswith("/kernel") and "_layer_" in spec.path:
-            module = family.stored_name(spec.name, model.kind).removesuffix(".weight")
-            modules.setdefault(module, []).append(_place(spec))
-    return modules
 
-
-def _place(spec: TensorSpec) -> _Place:
-    path = spec.path.removesuffix("/kernel")
-    total = spec.shape[0] if spec.transposed else spec.shape[1]
-    part = spec.part
-    if part is None:
-        return _Place(path, np.arange(total), total)
-    if not spec.transposed:
-        return _Place(path, np.arange(part.start, part.stop), total)
-    outputs = Part(part.dims[:-1], part.axis, part.start, part.stop)
-    return _Place(path, outputs.of(np.arange(total)).reshape(-1), total)
-
-
-def _stacked(adapted: Mapping[str, Any], used: list[_Place]) -> tuple[np.ndarray, np.ndarray]:
-    """PEFT's two matrices of one module."""
-    a = np.concatenate([np.asarray(adapted[place.path].adapter.a, np.float32).T for place in used])
-    b = np.zeros((used[0].total, a.shape[0]), np.float32)
-    start = 0
-    for place in used:
-        own = np.asarray(adapted[place.path].adapter.b, np.float32).T
-        b[place.rows, start : start + own.shape[1]] = own
-        start += own.shape[1]
-    return a, b
+def _fit_base(model: ModelWithHead, directory: Path) -> None:
+    """Brings the backbone to what `base.json`, where there is one, says that it was."""
+    path = directory / _BASE
+    if not path.is_file():
+        return
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))
+        rounding, expected = base["quantize_base"], base["base_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"`{path}` is damaged ({error!r}). Fetch it again.") from error
+    if rounding == "int8" and not quantized_layers(model):
+        quantize_backbone(model)
+    found = base_fingerprint(model)
+    if found != expected:
+        raise AdapterError(
+            f"`{directory}` was trained on another checkpoint: the weights under it had the hash "
+            f"{expected[:12]}, those of this model have {found[:12]}. Load the one that it is for, or, where "
+            f"that is meant, remove `{_BASE}`."
+        )
 
 
 def _settings(config: Mapping[str, Any], module: str, rank: int) -> LoRASettings:
@@ -210,12 +232,16 @@ def _settings(config: Mapping[str, Any], module: str, rank: int) -> LoRASettings
             alpha = value
             break
     stabilized = bool(config.get("use_rslora"))
-    return LoRASettings(rank, float(alpha), float(config.get("lora_dropout") or 0.0), stabilized)
+    dropout = float(config.get("lora_dropout") or 0.0)
+    return LoRASettings(rank, float(alpha), dropout, stabilized, bool(config.get("use_dora")))
 
 
 def _head_specs(model: ModelWithHead) -> list[TensorSpec]:
+    """The tensors of a classifier's head, which is trained with the adapters."""
     from kerasllm.models.builders import saved_tensors
 
+    if "classifier" not in model.kind:
+        return []
     return [spec for spec in saved_tensors(model) if spec.path.startswith("head/")]
 
 
@@ -251,12 +277,14 @@ def _read(directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         tensors = {
             name: values.astype(np.float32) for name, values in load_file(directory / _WEIGHTS).items()
         }
+        if (directory / _HEAD).is_file():
+            tensors |= {f"{_PREFIX}{name}": values for name, values in load_file(directory / _HEAD).items()}
     except (OSError, ValueError, SafetensorError, PresetError) as error:
         raise AdapterError(f"`{directory}` is damaged or cut short ({error}). Fetch it again.") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise AdapterError(f"`{directory}` holds a {kind} adapter, but only LoRA can be read.")
-    for name, usual in (("use_dora", False), ("bias", "none"), ("lora_bias", False)):
+    for name, usual in (("bias", "none"), ("lora_bias", False)):
         if config.get(name) not in (None, usual):
             raise AdapterError(
                 f"`{name}` is {config[name]!r} in `{directory / _CONFIG}`, only {usual!r} can be read."

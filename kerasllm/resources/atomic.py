@@ -16,7 +16,14 @@ from pathlib import Path
 
 from kerasllm.errors import ResourceError
 
-__all__ = ["AlreadyExistsError", "atomic_directory", "atomic_write", "next_version", "remove_leftovers"]
+__all__ = [
+    "AlreadyExistsError",
+    "atomic_directory",
+    "atomic_remove",
+    "atomic_write",
+    "next_version",
+    "remove_leftovers",
+]
 
 _LEFTOVER = re.compile(r"\.tmp-.+-\d+-[0-9a-f]{8}")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -94,6 +101,22 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def atomic_remove(path: str | os.PathLike[str]) -> None:
+    """Deletes a directory so that a reader sees all of it or nothing.
+
+    It is renamed to a temporary sibling first, which `remove_leftovers` deletes if this process is killed.
+
+    Args:
+        path: Directory to delete.
+
+    Raises:
+        OSError: If it is not there, or may not be renamed.
+    """
+    doomed = _sibling(Path(os.path.abspath(path)))
+    os.rename(path, doomed)
+    shutil.rmtree(doomed)
 
 
 def remove_leftovers(parent: str | os.PathLike[str]) -> list[Path]:

@@ -7,6 +7,7 @@ computes wrong answers without a word.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,11 +25,13 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(directory: str | os.PathLike[str]) -> Path:
+def write_manifest(directory: str | os.PathLike[str], *, known: Mapping[str, str] | None = None) -> Path:
     """Writes `MANIFEST.json` with the size and SHA-256 of every file under `directory`.
 
     Args:
         directory: Directory whose content is final; an older manifest in it is replaced.
+        known: SHA-256 of files whose writer has computed it already, by their path in the directory.
+            Defaults to none.
 
     Returns:
         Path of the manifest.
@@ -45,10 +48,9 @@ def write_manifest(directory: str | os.PathLike[str]) -> Path:
                 "file in its place."
             )
         if path.is_file() and path != root / MANIFEST:
-            files[path.relative_to(root).as_posix()] = {
-                "sha256": sha256_file(path),
-                "size": path.stat().st_size,
-            }
+            name = path.relative_to(root).as_posix()
+            digest = (known or {}).get(name) or sha256_file(path)
+            files[name] = {"sha256": digest, "size": path.stat().st_size}
     atomic_write(root / MANIFEST, json.dumps({"files": files}, indent=1, ensure_ascii=False) + "\n")
     return root / MANIFEST
 

@@ -3,12 +3,13 @@
 import logging
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerasllm.config.defaults import resolve
 from kerasllm.config.dumping import dump_config
@@ -16,30 +17,38 @@ from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
 from kerasllm.data.augmentation.building import build
+from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
-from kerasllm.data.pipeline import EncodedTexts
-from kerasllm.data.prepare import PreparedData
+from kerasllm.data.prepare import PreparedData, PreparedTexts
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
-from kerasllm.errors import ConfigError, DataError, RunDirectoryError
+from kerasllm.data.token_cache import prepare_tokens, token_cache
+from kerasllm.data.token_ids import EncodedTexts, TokenIds
+from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
-from kerasllm.models.builders import build_classifier, with_dtype_policy
+from kerasllm.models.adapters import merge_lora
+from kerasllm.models.builders import build_classifier
 from kerasllm.models.heads import Classifier
 from kerasllm.models.labels import PROBLEM_TYPES
+from kerasllm.models.packing import set_packing
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
+from kerasllm.tasks.adaptation import adapt
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
+from kerasllm.training.automatic_rate import automatic_learning_rate
+from kerasllm.training.checkpoints import RunState
 from kerasllm.training.classification import TrainingData
 from kerasllm.training.plan import Plan, make_plan
+from kerasllm.training.problem import Problem
+from kerasllm.training.resuming import check_resumed, warn_of_other_versions
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
+from kerasllm.training.trainer import TrainingResult
 
 _log = logging.getLogger("kerasllm")
 _PROBES = 32
-# What a resumed run may have otherwise than before. More epochs stretch a falling rate from there on.
-_MAY_CHANGE = ("training.epochs", "training.checkpoint_every", "training.patience", "training.patience_steps")
 
 
 @dataclass(frozen=True)
@@ -74,50 +83,52 @@ def encode_run(
     if config.data.split_special_tokens:
         tokenizer = tokenizer.with_settings(split_special_tokens=True)
     tokenizer.check_graph()  # what is trained on must be what the server will see
-    encoded = _encode(tokenizer, prepared.train, None)
-    lengths = np.fromiter(map(len, encoded[0]), dtype=np.int64)
+    train = _tokens(tokenizer, prepared.train, None, config.data.cache)
     config = resolve(
         config,
-        token_lengths=lengths.tolist(),
+        token_lengths=train.lengths.tolist(),
         max_sequence_length=preset.max_sequence_length,
         labels=label_map.names,
         pooling=preset.default_pooling,
         dtype_policy=resolve_dtype_policy(config.training.dtype_policy),
+        num_widths=8 if tf.config.list_physical_devices("GPU") else MOST_WIDTHS,
     )
     sequence_length = config.data.sequence_length or preset.max_sequence_length
     facts = token_facts(
-        prepared.train, encoded[0], sequence_length=sequence_length, special_ids=tokenizer.special_ids
+        prepared.train,
+        (train.ids(text).tolist() for text in range(train.num_texts)),
+        sequence_length=sequence_length,
+        special_ids=tokenizer.special_ids,
     )
     for warning in token_warnings("train", facts):
         _log.warning(warning)
-    if lengths.max() > sequence_length:
-        encoded = _encode(tokenizer, prepared.train, sequence_length)
+    if train.lengths.max() > sequence_length:
+        train = _tokens(tokenizer, prepared.train, sequence_length, config.data.cache)
     targets = label_map.encode(prepared.train)
     weights = class_weights(config.training.class_weights, targets, label_map)
     validation = None
     if prepared.validation is not None:
-        ids = _encode(tokenizer, prepared.validation, sequence_length)
-        validation = EncodedTexts.from_lists(*ids, label_map.encode(prepared.validation))
+        found = _tokens(tokenizer, prepared.validation, sequence_length, config.data.cache)
+        validation = EncodedTexts.from_token_ids(found, label_map.encode(prepared.validation))
     data = TrainingData(
-        train=EncodedTexts.from_lists(*encoded, targets, class_weights=weights),
+        train=EncodedTexts.from_token_ids(train, targets, class_weights=weights),
         validation=validation,
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
-        augmentation=_layers(augmentation, tokenizer, preset, encoded[0], config.seed),
+        augmentation=_layers(augmentation, tokenizer, preset, train.token_ids, config.seed),
     )
     return EncodedRun(config, tokenizer, data, facts["truncated_share"])
 
 
 def _layers(
-    augmentation: Sequence[Any], tokenizer: Tokenizer, preset: Preset, ids: Any, seed: int
+    augmentation: Sequence[Any], tokenizer: Tokenizer, preset: Preset, ids: np.ndarray, seed: int
 ) -> tuple[Any, ...]:
     if not augmentation:
         return ()
 
     def counts() -> np.ndarray:
-        flat = np.fromiter((token for row in ids for token in row), np.int64)
-        return np.bincount(flat, minlength=tokenizer.vocabulary_size)
+        return np.bincount(ids, minlength=tokenizer.vocabulary_size)
 
     layers = build(augmentation, tokenizer, embeddings=embeddings_of(preset), counts=counts, seed=seed)
     return tuple(layers)
@@ -145,8 +156,26 @@ def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.
     return (counts.sum() / (num_classes * np.maximum(counts, 1))).astype(np.float32)
 
 
+def with_learning_rate(
+    config: RunConfig, model: keras.Model, problem: Problem, run: RunDirectory
+) -> RunConfig:
+    """The config with a number for its learning rate: searched where it is `auto`, once in a run."""
+    if config.training.learning_rate != "auto":
+        return config
+    if run.goes_on:
+        known = load_config(run.path / "config.yaml").training.learning_rate
+        if known != "auto":  # else it was stopped before one was found
+            return resolve(config, learning_rate=known)
+    return resolve(config, learning_rate=automatic_learning_rate(model, problem, config.training))
+
+
 def record_inputs(
-    run: RunDirectory, config: RunConfig, prepared: PreparedData, preset: Preset, *, resume: bool
+    run: RunDirectory,
+    config: RunConfig,
+    prepared: PreparedData | PreparedTexts,
+    preset: Preset,
+    *,
+    resume: bool,
 ) -> RunConfig:
     """Writes what the run really uses, or refuses to go on in a run that used something else.
 
@@ -155,7 +184,7 @@ def record_inputs(
         config: Fully resolved.
         prepared: Clean records.
         preset: The checkpoint.
-        resume: Whether the run goes on, so that config and data must be what they were.
+        resume: Whether the user asked to go on; else a new run is made beside one that used something else.
 
     Returns:
         The config as written, with the real `output_dir`.
@@ -165,10 +194,18 @@ def record_inputs(
         DataError: If the data differs.
         RunDirectoryError: If the run has finished.
     """
-    config = config.model_copy(update={"output_dir": str(run.path)})
     data = data_fingerprint(prepared)
-    if resume:
-        _refuse_changes(run, config, data)
+    if run.goes_on:
+        try:
+            check_resumed(run.path, config, data)
+        except KerasLLMError as error:
+            if resume:
+                raise
+            run.start_anew(dump_config(config))
+            _log.warning("%s This is a new run, in `%s`.", error, run.path)
+        else:
+            warn_of_other_versions(read_run_manifest(run.path))
+    config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
         {
@@ -183,50 +220,15 @@ def record_inputs(
 
 
 def _device() -> str:
-    import tensorflow as tf
-
     for device in tf.config.list_physical_devices("GPU"):
         return str(tf.config.experimental.get_device_details(device).get("device_name", device.name))
     return f"CPU ({os.cpu_count()} cores, {platform.machine()})"
 
 
-def _refuse_changes(run: RunDirectory, config: RunConfig, data: dict[str, str]) -> None:
-    before = load_config(run.path / "config.yaml", []).model_dump()
-    now = config.model_dump()
-    changed = [
-        f"{section}.{key}: {before[section][key]!r} then, {value!r} now"
-        for section in ("data", "model", "training")
-        for key, value in now[section].items()
-        if f"{section}.{key}" not in _MAY_CHANGE and before[section][key] not in (value, None, "auto")
-    ] + [
-        f"{key}: {before[key]!r} then, {now[key]!r} now"
-        for key in ("preset", "seed", "augmentation")
-        if before[key] != now[key]
-    ]
-    if changed:
-        raise ConfigError(
-            f"`{run.path}` was begun with other settings: {'; '.join(changed)}. Resume with the same, "
-            "or start a new run."
-        )
-    known = read_run_manifest(run.path).get("data_sha256")
-    if known is not None and known != data:
-        differing = sorted(name for name in {*known, *data} if known.get(name) != data.get(name))
-        raise DataError(
-            f"The data of `{run.path}` has changed since the run began: {', '.join(differing)}. Resume with "
-            "the same files, or start a new run."
-        )
-    longer = config.training.epochs > before["training"]["epochs"]
-    if read_run_manifest(run.path).get("state") == "finished" and not longer:
-        raise RunDirectoryError(
-            f"`{run.path}` has finished, so there is nothing to go on with. Use it, e.g. "
-            f"`kerasllm predict {run.path} TEXT`, or start a new run without `--resume`."
-        )
-
-
 def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> Classifier:
-    """The classifier to train: backbone, head, dropout and precision as configured."""
+    """The classifier to train: backbone, head, dropout, precision and adapters as configured."""
     config = encoded.config
-    return build_classifier(
+    model = build_classifier(
         preset,
         num_classes=encoded.data.num_classes,
         pooling=config.model.pooling,
@@ -235,11 +237,13 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
         labels=labels,
         problem_type=PROBLEM_TYPES[encoded.data.multi_label],
     )
+    adapt(model, config.model.lora, preset)
+    set_packing(model, config.training.packing)
+    return model
 
 
-def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
+def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData) -> Plan:
     """What the run would do; runs one step."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads")
     return make_plan(
         model,
         encoded.data,
@@ -248,17 +252,16 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, pr
         sequence_length=encoded.config.data.sequence_length or 0,
         num_test=prepared.test.num_rows if prepared.test is not None else 0,
         truncated_share=encoded.truncated_share,
-        layers=tuple(int(preset.config[key]) for key in keys),  # type: ignore[arg-type]
     )
 
 
 def finished_classifier(
     model: Classifier, encoded: EncodedRun, prepared: PreparedData, preset: Preset
 ) -> TextClassifier:
-    """The trained weights as a float32 task model: what predicts is what will be served."""
+    """The trained weights as a float32 task model, adapters merged: what predicts is what will be served."""
     labels = encoded.config.data.labels
     return TextClassifier(
-        with_dtype_policy(model, "float32"),
+        merge_lora(model),
         encoded.tokenizer,
         label_map=prepared.label_map,
         sequence_length=encoded.config.data.sequence_length or preset.max_sequence_length,
@@ -270,7 +273,12 @@ def finished_classifier(
 
 
 def evaluate_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    state: RunState,
 ) -> None:
     """Measures the classifier on the test rows, else the validation rows, and writes the figures."""
     split = "test" if prepared.test is not None else "validation"
@@ -286,11 +294,22 @@ def evaluate_run(
         batch_size=config.evaluation.batch_size,
         seed=config.seed,
     )
-    run.write_json("metrics.json", {"split": split, **classifier.evaluation.to_dict()})
+    selection = {
+        "monitor": config.training.monitor,
+        "best_value": state.best_value,
+        "best_step": state.best_step,
+        "best_epoch": state.best_epoch,
+    }
+    run.write_json("metrics.json", {"split": split, **selection, **classifier.evaluation.to_dict()})
 
 
 def report_run(
-    classifier: TextClassifier, prepared: PreparedData, config: RunConfig, run: RunDirectory
+    classifier: TextClassifier,
+    prepared: PreparedData,
+    config: RunConfig,
+    run: RunDirectory,
+    *,
+    training: Mapping[str, str],
 ) -> None:
     """Writes `report.html`."""
     if not config.evaluation.report or classifier.evaluation is None:
@@ -308,7 +327,24 @@ def report_run(
             special_ids=tokenizer.special_ids,
         ).to_dict(),
         config=config.model_dump(mode="json"),
+        training=training,
     )
+
+
+def training_facts(result: TrainingResult, problem: Problem, config: RunConfig) -> dict[str, str]:
+    """What the report says about the training: which state was kept, and what the batches wasted."""
+    state = result.state
+    value = "" if state.best_value is None else f": {config.training.monitor} {state.best_value:.4g}"
+    facts = {
+        "Kept state": f"step {state.best_step:,} of {state.step:,}, in epoch {state.best_epoch}{value}",
+        "Padding": f"{problem.train.padding_share:.1%} of the places in the training batches",
+        "Precision": state.dtype_policy,
+    }
+    if result.averaged:
+        facts["Kept state"] = f"the mean of the last {config.training.average_checkpoints} epochs{value}"
+    if state.dtype_policy != config.training.dtype_policy:
+        facts["Precision"] += f", after numbers that were none in {config.training.dtype_policy}"
+    return facts
 
 
 def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
@@ -317,12 +353,29 @@ def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
     return list(zip(records.texts, records.text_pairs or [], strict=True)) if pair else records.texts
 
 
-def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
+def data_fingerprint(prepared: PreparedData | PreparedTexts) -> dict[str, str]:
     """A hash of each split, so that a resumed run notices other data."""
     return {name: records.fingerprint for name, records in prepared.by_split.items()}
 
 
-def _encode(
-    tokenizer: Tokenizer, records: Records, sequence_length: int | None
-) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]:
-    return tokenizer.encode_for_model(records.texts, records.text_pairs, sequence_length=sequence_length)
+def _tokens(
+    tokenizer: Tokenizer, records: Records, sequence_length: int | None, cache: str | None
+) -> TokenIds:
+    """Token ids of the texts, from the cache where they are there."""
+
+    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+        return tokenizer.encode_for_model(texts, pairs, sequence_length=sequence_length)
+
+    return prepare_tokens(
+        records.texts,
+        records.text_pairs,
+        encode=encode,
+        settings={
+            "tokenizer": tokenizer.fingerprint,
+            "versions": tokenizer.versions,
+            "pad_id": tokenizer.pad_id,
+            "sequence_length": sequence_length,
+        },
+        cache=token_cache(cache),
+        required=cache != "auto",
+    )

@@ -15,6 +15,7 @@ from kerasllm.data.reading import read_records, stream_records
 from kerasllm.data.records import Records
 from kerasllm.errors import DataError, ExportError, PresetError
 from kerasllm.evaluation.evaluator import Evaluation, evaluate_classification
+from kerasllm.evaluation.seeds import SeedFigures
 from kerasllm.export.hugging_face import export_hugging_face
 from kerasllm.export.precision import to_dtype
 from kerasllm.export.saved_model import export_saved_model
@@ -52,6 +53,7 @@ class TextClassifier:
         history: Keras' logs, one dict an epoch; empty for a loaded model.
         evaluation: Figures on the test rows, or on the validation rows where there are none; or `None`.
         run_directory: Where the run was written, or `None`.
+        seeds: Figures of all seeds, where there were several; this classifier is the best of them.
 
     Example:
     >>> classifier = kerasllm.load("runs/sentiment")
@@ -85,6 +87,7 @@ class TextClassifier:
         self.evaluation: Evaluation | None = None
         self.run_directory: Path | None = None
         self.exported: ExportedModel | None = None
+        self.seeds: SeedFigures | None = None
 
     def __repr__(self) -> str:
         return f"TextClassifier(labels={list(self.labels)}, sequence_length={self.sequence_length})"

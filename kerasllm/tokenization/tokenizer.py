@@ -1,5 +1,6 @@
 """The tokenizer that users hold: the same token ids eagerly, in `tf.data` and in a SavedModel."""
 
+import functools
 import hashlib
 import json
 import os
@@ -8,9 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+
 from kerasllm.errors import TokenizerError
 from kerasllm.resources.atomic import atomic_write
 from kerasllm.resources.resolve import resolve
+from kerasllm.tokenization import eager
 from kerasllm.tokenization.eager import EagerTokenizer, as_texts
 from kerasllm.tokenization.graph_methods import GraphMethods
 from kerasllm.tokenization.probes import check_graph
@@ -291,6 +295,11 @@ class Tokenizer(GraphMethods):
         return hashlib.sha256("\n".join([self._json, *settings]).encode("utf-8")).hexdigest()
 
     @property
+    def versions(self) -> dict[str, str]:
+        """What runs it: the `tokenizers` library by version, this package's code by hash."""
+        return {"tokenizers": tokenizers.__version__, "kerasllm": _code()}
+
+    @property
     def vocabulary_size(self) -> int:
         """The number of token ids, added tokens included: one more than the largest id."""
         return self._specification.vocabulary_size
@@ -388,3 +397,9 @@ class Tokenizer(GraphMethods):
                 f"`sequence_length={sequence_length}` leaves no room for text beside the {num_special} "
                 f"special tokens of a {'pair' if pair else 'text'}. Use {num_special + 1} or more."
             )
+
+
+@functools.cache
+def _code() -> str:
+    sources = (Path(__file__), Path(eager.__file__))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()

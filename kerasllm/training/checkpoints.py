@@ -2,9 +2,11 @@
 
 ```
 checkpoints/step-00000120/        after an optimizer step; `step-00000120-end` when it ended an epoch
-  model.safetensors      every variable of the model, random generators included
+  model.safetensors      every variable of the model that training changes, random generators included
+  frozen.json            the hash of the others, where adapters are trained over frozen weights
   optimizer.safetensors  every variable of the optimizer, loss scale included
   metrics.safetensors    the running sums of the epoch's metrics
+  others.safetensors     whatever else the next step depends on, where there is something
   state.json             step, history, best step so far, state of the callbacks
   MANIFEST.json          sha256 and size of each
 ```
@@ -15,25 +17,23 @@ place, and has no checksum; a full disk can leave a readable file without the op
 import contextlib
 import json
 import logging
-import os
-import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import safetensors.numpy
 
-from kerasllm.errors import CheckpointError, ResourceError
-from kerasllm.resources.atomic import atomic_directory, remove_leftovers
+from kerasllm.errors import CheckpointError
+from kerasllm.resources.atomic import atomic_directory, atomic_remove, remove_leftovers
 from kerasllm.resources.manifest import verify_manifest, write_manifest
+from kerasllm.training.frozen_base import changing_variables, check_frozen, write_frozen
+from kerasllm.training.variable_files import assign_arrays, read_arrays, write_variables
 
+FORMAT_VERSION = 1
 _KEPT = 2
 _END = "-end"
+_METRICS = "metrics"
 _log = logging.getLogger("kerasllm.training")
 
 
@@ -79,10 +79,18 @@ class Checkpoints:
         directory: The folder; made when missing, and swept of what a killed process left.
         parts: Further variables to keep, by the name of their file; `metrics` instead of the model's own.
             Those of `metrics` belong to an epoch that is not over, and may be infinite.
+        num_ends: How many checkpoints at the ends of epochs are kept beside. Defaults to 0.
     """
 
-    def __init__(self, directory: Path, parts: Mapping[str, Sequence[Any]] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        parts: Mapping[str, Sequence[Any]] | None = None,
+        *,
+        num_ends: int = 0,
+    ):
         self.directory = directory
+        self.num_ends = num_ends
         self.parts = {name: list(variables) for name, variables in (parts or {}).items()}
         directory.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory)
@@ -100,60 +108,55 @@ class Checkpoints:
             ResourceError: If it cannot be written, e.g. because the disk is full; the others stay.
         """
         path = self.directory / checkpoint_name(state.step, ends_epoch=ends_epoch)
-        if path.exists():
-            self._remove(path)
+        if path.exists():  # a damaged one that the run went back behind
+            atomic_remove(path)
         with atomic_directory(path) as folder:
-            _write(folder / "model.safetensors", model.variables)
-            _write(folder / "optimizer.safetensors", model.optimizer.variables)
-            for name, variables in self._parts(model).items():
-                _write(folder / f"{name}.safetensors", variables, finite=name != "metrics")
-            (folder / "state.json").write_text(json.dumps(asdict(state), indent=1))
-            write_manifest(folder)
-        self._rotate(state)
+            hashes = {}
+            for part, variables in self._variables(model).items():
+                name = f"{part}.safetensors"
+                hashes[name] = write_variables(folder / name, variables, finite=part != _METRICS)
+            write_frozen(folder, model)
+            document = {"format_version": FORMAT_VERSION, **asdict(state)}
+            (folder / "state.json").write_text(json.dumps(document, indent=1))
+            write_manifest(folder, known=hashes)
+        self._rotate()
         return path
 
     def names(self) -> list[str]:
         """Names of the checkpoints that are there, oldest first."""
         return sorted(path.name for path in self.directory.glob("step-*"))
 
+    def newest_state(self) -> RunState | None:
+        """The state of the newest intact checkpoint, without its variables.
+
+        Raises:
+            CheckpointError: If there are checkpoints but none is intact, or a newer kerasllm wrote it.
+        """
+        path = self._newest_intact()
+        return None if path is None else _read_state(path)
+
     def restore_newest(self, model: keras.Model) -> RunState | None:
-        """Puts the newest intact checkpoint into the model, its optimizer and its metrics.
+        """Puts the newest intact checkpoint into the model, its optimizer and the other parts.
 
         Returns:
             The state to go on from, or `None` when there is no checkpoint at all.
 
         Raises:
-            CheckpointError: If there are checkpoints but none is intact, or none fits the model.
+            CheckpointError: If there are checkpoints but none is intact, none fits the model, or a newer
+                kerasllm wrote it.
         """
-        names = self.names()
-        for name in reversed(names):
-            path = self.directory / name
-            try:
-                verify_manifest(path, error=CheckpointError)
-            except CheckpointError as error:
-                _log.warning("Checkpoint %s is damaged (%s); trying the one before it.", name, error)
-                continue
-            _read(path / "model.safetensors", model.variables)
-            _read(path / "optimizer.safetensors", model.optimizer.variables)
-            state = RunState(**json.loads((path / "state.json").read_text()))
-            for part, variables in self._parts(model).items():
-                if part != "metrics" or not name.endswith(_END):
-                    _read(path / f"{part}.safetensors", variables)
-            return state
-        if names:
-            raise CheckpointError(
-                f"No intact checkpoint in {self.directory}: {len(names)} found, all damaged. "
-                "Start a new run with another `output_dir`."
-            )
-        return None
-
-    def newest_state(self) -> RunState | None:
-        """The state of the newest intact checkpoint, without its variables."""
-        for name in reversed(self.names()):
-            with contextlib.suppress(CheckpointError):
-                verify_manifest(self.directory / name, error=CheckpointError)
-                return RunState(**json.loads((self.directory / name / "state.json").read_text()))
-        return None
+        path = self._newest_intact()
+        if path is None:
+            return None
+        state, parts = _read_state(path), self._variables(model)
+        check_frozen(path, model)
+        if path.name.endswith(_END):
+            parts.pop(_METRICS)
+        # Everything is read before anything is changed: a file that does not fit must not leave half a state.
+        arrays = {part: read_arrays(path / f"{part}.safetensors", parts[part]) for part in parts}
+        for part, variables in parts.items():
+            assign_arrays(variables, arrays[part])
+        return state
 
     def restore_weights(self, model: keras.Model, name: str, *, averaged: bool = False) -> None:
         """Puts the weights of a checkpoint into the model.
@@ -168,24 +171,71 @@ class Checkpoints:
         """
         path = self.directory / name
         verify_manifest(path, error=CheckpointError)
-        _read(path / "model.safetensors", model.variables)
+        check_frozen(path, model)
+        variables = changing_variables(model)
+        assign_arrays(variables, read_arrays(path / "model.safetensors", variables))
         if averaged:
-            _read(path / "optimizer.safetensors", model.optimizer.variables)
+            variables = model.optimizer.variables
+            assign_arrays(variables, read_arrays(path / "optimizer.safetensors", variables))
             model.optimizer.finalize_variable_values(model.trainable_variables)
 
-    def _parts(self, model: keras.Model) -> dict[str, list[Any]]:
-        return {"metrics": [v for metric in model.metrics for v in metric.variables], **self.parts}
+    def restore_best(self, model: keras.Model, state: RunState, *, averaged: bool = False) -> None:
+        """Puts the best weights into the model; where they are damaged, those of the last step stay, warned.
 
-    def _rotate(self, state: RunState) -> None:
-        for name in self.names()[:-_KEPT]:
-            if name != state.best:
-                self._remove(self.directory / name)
+        Args:
+            model: Compiled and built.
+            state: Where the run stands; says afterwards whose weights the model has.
+            averaged: Whether they are the averages that the optimizer kept. Defaults to `False`.
+        """
+        if not state.best:  # the disk was full at each evaluation
+            return
+        try:
+            self.restore_weights(model, state.best, averaged=averaged)
+        except CheckpointError as error:
+            _log.warning(
+                "The best checkpoint cannot be used: %s The model has the weights of step %d.",
+                error,
+                state.step,
+            )
+            state.best, state.best_value = "", None
+            state.best_step, state.best_epoch = state.step, state.epoch
 
-    def _remove(self, path: Path) -> None:
-        # Renamed first: a kill in the middle must not leave half a checkpoint under a good name.
-        doomed = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+    def _variables(self, model: keras.Model) -> dict[str, list[Any]]:
+        own = [variable for metric in model.metrics for variable in metric.variables]
+        parts = {"model": changing_variables(model), "optimizer": model.optimizer.variables, _METRICS: own}
+        return {**parts, **self.parts}
+
+    def _newest_intact(self) -> Path | None:
+        damaged = ""
+        for name in reversed(self.names()):
+            path = self.directory / name
+            try:
+                verify_manifest(path, error=CheckpointError)
+            except CheckpointError as error:
+                damaged = damaged or str(error)
+                _log.warning("Checkpoint %s is damaged: %s", name, error)
+                continue
+            if damaged:
+                _log.warning("Using %s, the newest that is intact; the steps after it are run again.", name)
+            return path
+        if damaged:
+            raise CheckpointError(
+                f"No intact checkpoint in {self.directory}. {damaged} Or start a new run with another "
+                "`output_dir`."
+            )
+        return None
+
+    def _rotate(self) -> None:
+        """Removes all but the last two, and what each of them calls the best."""
+        names = self.names()
+        ends = [name for name in names if name.endswith(_END)]
+        kept = {*names[-_KEPT:], *ends[len(ends) - min(self.num_ends, len(ends)) :]}
+        for name in names[-_KEPT:]:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
+                kept.add(json.loads((self.directory / name / "state.json").read_text())["best"])
+        for name in names:
+            if name not in kept:
+                atomic_remove(self.directory / name)
 
 
 def checkpoint_name(step: int, *, ends_epoch: bool = False) -> str:
@@ -197,50 +247,14 @@ def checkpoint_name(step: int, *, ends_epoch: bool = False) -> str:
     return f"step-{step:08d}{_END if ends_epoch else ''}"
 
 
-def _keys(variables: list) -> list[str]:
-    # The order is what identifies a variable. Keras numbers layers through the whole process (`dense_7`),
-    # so that the same model has other paths the second time: the numbers are left out.
-    names = [re.sub(r"_\d+(?=[/_]|$)", "", _path(variable)) for variable in variables]
-    return [f"{number:04d} {name}" for number, name in enumerate(names)]
-
-
-def _path(variable: Any) -> str:
-    return str(getattr(variable, "path", variable.name))
-
-
-def _write(path: Path, variables: list, *, finite: bool = True) -> None:
-    arrays = {}
-    for key, variable in zip(_keys(variables), variables, strict=True):
-        array = np.asarray(keras.ops.convert_to_numpy(variable), order="C")
-        if finite and np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise CheckpointError(
-                f"The variable `{_path(variable)}` has values that are not finite; no checkpoint was "
-                "written. "
-                "Lower `training.learning_rate`, or use the dtype policy float32 or mixed_bfloat16."
-            )
-        arrays[key] = array
-    try:
-        safetensors.numpy.save_file(arrays, path)
-    except safetensors.SafetensorError as error:
-        # The Rust side reports a full disk as its own error; keep the meaning.
-        raise OSError(f"{path} could not be written: {error}") from error
-
-
-def _read(path: Path, variables: list) -> None:
-    try:
-        arrays = safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ResourceError(f"{path} could not be read: {error}") from error
-    keys = _keys(variables)
-    if sorted(arrays) != sorted(keys):
-        differing = sorted(set(arrays) ^ set(keys))
+def _read_state(path: Path) -> RunState:
+    document = json.loads((path / "state.json").read_text())
+    version = document.pop("format_version", 1)
+    unknown = sorted(set(document) - {entry.name for entry in fields(RunState)})
+    if version > FORMAT_VERSION or unknown:
         raise CheckpointError(
-            f"{path} does not fit the model: {len(differing)} variables differ, the first is "
-            f"`{differing[0]}`. Resume with the model and training settings that the run began with."
+            f"`{path}` was written by a newer kerasllm (format version {version}, this one reads up to "
+            f"{FORMAT_VERSION}{', unknown: ' if unknown else ''}{', '.join(unknown)}). Update kerasllm, or "
+            "start a new run with another `output_dir`."
         )
-    for key, variable in zip(keys, variables, strict=True):
-        if tuple(arrays[key].shape) != tuple(variable.shape):
-            raise CheckpointError(
-                f"{path} has `{key}` with shape {arrays[key].shape}, the model wants {tuple(variable.shape)}."
-            )
-        variable.assign(arrays[key])
+    return RunState(**document)

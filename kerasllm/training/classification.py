@@ -1,26 +1,22 @@
 """Text classification, as the trainer sees it."""
 
+import logging
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.data.pipeline import (
-    EncodedTexts,
-    epoch_batches,
-    evaluation_batches,
-    num_batches_of,
-    training_batches,
-)
-from kerasllm.models.builders import with_dtype_policy
+from kerasllm.data.batching import evaluation_source, make_source
+from kerasllm.data.token_ids import EncodedTexts
+from kerasllm.errors import ConfigError
+from kerasllm.models.packing import rebuild
 from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.losses import classification_loss
-from kerasllm.training.objectives import Classification
+from kerasllm.training.objectives import Classification, Objective, RDrop
 from kerasllm.training.problem import Problem
 
 __all__ = ["TrainingData", "classification_problem"]
+
+_log = logging.getLogger("kerasllm.training")
 
 
 @dataclass(frozen=True)
@@ -51,43 +47,41 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         data: What to train and validate on.
         config: The `training` section.
         seed: Seed of the order of the batches. Defaults to 0.
+
+    Raises:
+        ConfigError: If batches cannot be made as configured.
     """
-    loss = classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing)
+    if config.packing and data.augmentation:
+        raise ConfigError(
+            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as "
+            "if each were one text. Leave out `augmentation`, or set `training.packing` to false and "
+            "`training.batch_tokens` against padding."
+        )
+    loss = classification_loss(
+        multi_label=data.multi_label,
+        label_smoothing=config.label_smoothing,
+        kind=config.loss,
+        focal_gamma=config.focal_gamma,
+    )
+    classification = Classification(loss, data.num_classes)
+    objective: Objective = RDrop(classification, config.r_drop) if config.r_drop else classification
     validation = None
     if data.validation is not None:
-        validation = evaluation_batches(data.validation, 2 * config.batch_size, pad_id=data.pad_id)
+        # A packed model reads single texts too, and gives the same answers for them.
+        validation = evaluation_source(data.validation, 2 * config.batch_size, pad_id=data.pad_id).epoch()
+    train = make_source(data.train, config, pad_id=data.pad_id, seed=seed)
+    _log.info(
+        "%d batches an epoch; %.1f %% of the places in them are padding.",
+        train.num_batches(0),
+        100 * train.padding_share,
+    )
     return Problem(
-        objective=Classification(loss, data.num_classes),
-        train=_Grouped(data.train, config.batch_size, data.pad_id, seed),
+        objective=objective,
+        train=train,
         validation=validation,
-        rebuild=with_dtype_policy,
+        rebuild=rebuild,
         loss=loss,
         metrics=classification_metrics(data.num_classes, multi_label=data.multi_label),
         augmentation=data.augmentation,
         longest=int(data.train.lengths.max()),
     )
-
-
-@dataclass(frozen=True)
-class _Grouped:
-    texts: EncodedTexts
-    batch_size: int
-    pad_id: int
-    seed: int
-    padding_share: float = 0.0
-
-    @cached_property
-    def element_spec(self) -> Any:
-        return self.dataset().element_spec
-
-    def num_batches(self, epoch: int) -> int:
-        return num_batches_of(self.texts, self.batch_size)
-
-    def rows(self, epoch: int, batch: int) -> np.ndarray:
-        return epoch_batches(self.texts.lengths, self.batch_size, seed=self.seed, epoch=epoch)[batch]
-
-    def dataset(self, first_epoch: int = 0, first_batch: int = 0) -> Any:
-        first = first_epoch * self.num_batches(0) + first_batch
-        return training_batches(
-            self.texts, self.batch_size, pad_id=self.pad_id, seed=self.seed, first_step=first
-        )

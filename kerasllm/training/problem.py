@@ -14,15 +14,15 @@ __all__ = ["Batches", "Problem"]
 
 
 class Batches(Protocol):
-    """Where the batches of a run come from: a pure function of data, settings, seed and epoch.
+    """Where the batches of a run come from: a pure function of data, settings, seed and epoch."""
 
-    Attributes:
-        padding_share: Share of the positions in the batches that hold no token.
-        element_spec: Of `(inputs, targets, weights)`.
-    """
+    @property
+    def padding_share(self) -> float:
+        """Share of the places in the batches that hold no token."""
 
-    padding_share: float
-    element_spec: Any
+    @property
+    def element_spec(self) -> Any:
+        """Of `(inputs, targets, weights)`."""
 
     def num_batches(self, epoch: int) -> int:
         """How many there are in an epoch."""
@@ -32,6 +32,9 @@ class Batches(Protocol):
 
     def rows(self, epoch: int, batch: int) -> np.ndarray:
         """Numbers of the examples in a batch."""
+
+    def shape(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Rows and width of a batch."""
 
     def dataset(self, first_epoch: int = 0, first_batch: int = 0) -> tf.data.Dataset:
         """The batches from one on, epoch after epoch, without end."""

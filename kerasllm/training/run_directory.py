@@ -2,8 +2,9 @@
 
 ```
 runs/reviews-20261123-1106/
-  config.yaml  manifest.json  history.csv  metrics.json  report.html  checkpoints/  model/
+  config.yaml  manifest.json  history.csv  metrics.json  report.html  checkpoints/  model/  adapter/
 ```
+`model/` is whole, adapters merged; `adapter/` has them apart, for the pretrained checkpoint (only with LoRA).
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import json
 import logging
 import os
 import platform
-import shutil
+import secrets
 import socket
 import subprocess
 import time
@@ -24,8 +25,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kerasllm.errors import RunDirectoryError
-from kerasllm.resources.atomic import atomic_write
+from kerasllm.errors import ResourceError, RunDirectoryError
+from kerasllm.resources.atomic import (
+    AlreadyExistsError,
+    atomic_directory,
+    atomic_remove,
+    atomic_write,
+    remove_leftovers,
+)
 
 FORMAT_VERSION = 1
 _PACKAGES = ("kerasllm", "tensorflow", "keras", "keras-hub", "tensorflow-text", "tokenizers", "numpy")
@@ -38,15 +45,16 @@ class RunDirectory:
     Attributes:
         path: The directory.
         began: Whether this process has begun to train in it.
+        goes_on: Whether it was there before, from an earlier process.
 
     Use `RunDirectory.create` or `RunDirectory.reopen`.
     """
 
-    def __init__(self, path: Path, lock: int, *, is_new: bool = False):
+    def __init__(self, path: Path, lock: int, *, goes_on: bool = False):
         self.path = path
         self.began = False
+        self.goes_on = goes_on
         self._lock = lock
-        self._is_new = is_new
         self._started = time.monotonic()
 
     @classmethod
@@ -61,14 +69,39 @@ class RunDirectory:
             RunDirectoryError: If it cannot be made or written to.
         """
         wanted = Path(os.path.abspath(output_dir))
+        remove_leftovers(wanted.parent)
         for path in _names(wanted):
-            if not _make(path):
-                continue
-            run = cls(path, _lock(path), is_new=True)
-            run.write("config.yaml", config_yaml)
-            run.write_manifest({"state": "running"})
-            return run
+            run = cls._published(path, config_yaml)
+            if run is not None:
+                return run
         raise RunDirectoryError(f"No free name like `{wanted}` was found; choose another `output_dir`.")
+
+    @classmethod
+    def _published(cls, path: Path, config_yaml: str) -> "RunDirectory | None":
+        """Makes the directory with its first files in one step, or returns `None` if the name is taken.
+
+        A process that is killed before it has written the manifest must not leave a directory that is no run.
+        """
+        run = None
+        try:
+            with atomic_directory(path) as folder:
+                folder.chmod(0o700)
+                run = cls(folder, _lock(folder))
+                run.write("config.yaml", config_yaml)
+                run.write_manifest({"state": "running"})
+            run.path = path
+        except BaseException as error:
+            if run is not None:
+                run.close()
+            if isinstance(error, AlreadyExistsError):
+                return None
+            if isinstance(error, ResourceError):
+                raise RunDirectoryError(
+                    f"The run directory cannot be made: {error} Set another with `output_dir` or "
+                    "`-s output_dir=…`."
+                ) from error
+            raise
+        return run
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str]) -> "RunDirectory":
@@ -80,7 +113,9 @@ class RunDirectory:
         """
         directory = Path(os.path.abspath(path))
         read_run_manifest(directory)
-        return cls(directory, _lock(directory))
+        run = cls(directory, _lock(directory), goes_on=True)
+        remove_leftovers(directory)
+        return run
 
     @property
     def checkpoints(self) -> Path:
@@ -91,6 +126,11 @@ class RunDirectory:
     def model(self) -> Path:
         """Where the finished task model goes."""
         return self.path / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """Where the adapters go, beside the model that they are merged into."""
+        return self.path / "adapter"
 
     def write(self, name: str, content: str) -> Path:
         """Writes a text file of the run, whole or not at all."""
@@ -128,8 +168,14 @@ class RunDirectory:
 
     def turn_back(self) -> None:
         """Leaves everything as it was before: a new directory goes, so that its name is free again."""
-        if self._is_new:
-            shutil.rmtree(self.path)
+        if not self.goes_on:
+            atomic_remove(self.path)
+
+    def start_anew(self, config_yaml: str) -> None:
+        """Lets the earlier run be as it is, and makes a new directory beside it the one of this object."""
+        fresh = RunDirectory.create(self.path, config_yaml)
+        self.close()
+        self.path, self._lock, self.goes_on = fresh.path, fresh._lock, False
 
     def close(self) -> None:
         """Lets another process use the directory."""
@@ -187,27 +233,14 @@ def recorded(run: RunDirectory) -> Iterator[RunDirectory]:
         run.close()
 
 
-def _make(path: Path) -> bool:
-    """Makes the directory; `False` if the name is taken."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-            return True
-        return False
-    except OSError as error:
-        raise RunDirectoryError(
-            f"The run directory `{path}` cannot be made: {error.strerror}. "
-            "Choose another with `output_dir` or `-s output_dir=…`."
-        ) from error
-
-
 def _names(wanted: Path) -> Iterator[Path]:
     yield wanted
     stamped = f"{wanted.name}-{datetime.now():%Y%m%d-%H%M}"
     yield wanted.with_name(stamped)
-    for number in range(2, 1000):
+    for number in range(2, 10):
         yield wanted.with_name(f"{stamped}-{number}")
+    for _ in range(100):
+        yield wanted.with_name(f"{stamped}-{secrets.token_hex(4)}")
 
 
 def _lock(directory: Path) -> int:
@@ -226,8 +259,10 @@ def _lock(directory: Path) -> int:
         raise RunDirectoryError(
             f"The run directory `{directory}` is locked by {holder}. Wait for it to end, or stop it."
         ) from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%H:%M:%S}".encode())
+    holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%H:%M:%S}"
+    with contextlib.suppress(OSError):  # on a full disk nobody learns who holds it, but it is held
+        os.ftruncate(lock, 0)
+        os.write(lock, holder.encode())
     return lock
 
 

@@ -7,22 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.errors import CheckpointError, TrainingError
+from kerasllm.models.quantization import check_trainable
 from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.final_average import keep_average_if_better
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.loop import run_epochs
+from kerasllm.training.meter import BatchCounts
 from kerasllm.training.optimizers import EvaluateAverages, GradualUnfreezing, build_optimizer
+from kerasllm.training.out_of_memory import MemoryPlan
 from kerasllm.training.problem import Problem
 from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.step import NotFiniteError, TrainingStep
+from kerasllm.training.tensorboard import tensorboard_callback
 from kerasllm.training.timetable import Timetable, windows
-from kerasllm.training.watchdog import diagnose, safer_policy
+from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
 _log = logging.getLogger("kerasllm.training")
 
@@ -36,11 +40,13 @@ class TrainingResult:
             change.
         state: History and best epoch.
         stopped: The signal that ended it early, if one did.
+        averaged: Whether the weights are the mean of several checkpoints.
     """
 
     model: keras.Model
     state: RunState
     stopped: Stopped | None = None
+    averaged: bool = False
 
     def how_to_go_on(self, run: Path) -> str:
         """What to tell a user who stopped the run."""
@@ -92,17 +98,28 @@ def train(
                 session = session.after(error)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped()
+        if stopped.at_once:
+            raise
         if not session.state.best:
             raise Stopped(
                 "Interrupted before the first epoch ended, so there is no model to keep yet. Go on with "
                 f"`kerasllm finetune {run.path / 'config.yaml'} --resume`.",
                 status=stopped.status,
             ) from None
-    if session.state.best:  # else the disk was full at each of them
-        session.checkpoints.restore_weights(
-            session.model, session.state.best, averaged=config.ema is not None
-        )
-    return TrainingResult(session.model, session.state, stopped)
+    session.checkpoints.restore_best(session.model, session.state, averaged=config.ema is not None)
+    averaged = stopped is None and session.average()
+    return TrainingResult(session.model, session.state, stopped, averaged)
+
+
+def _counts(problem: Problem, table: Timetable, epoch: int, place: int) -> BatchCounts:
+    """What is in the batches of a step."""
+    numbers = table.batches_of(table.start(epoch) + place)[1]
+    shapes = [problem.train.shape(epoch, number) for number in numbers]
+    return BatchCounts(
+        rows=sum(len(problem.train.rows(epoch, number)) for number in numbers),
+        tokens=int(problem.train.num_tokens(epoch)[numbers.start : numbers.stop].sum()),
+        slots=sum(rows * width for rows, width in shapes),
+    )
 
 
 def prepare_step(
@@ -117,6 +134,7 @@ def prepare_step(
         table: Steps of each epoch.
         policy: Dtype policy that the model computes in. Defaults to that of the config.
     """
+    check_trainable(model)
     optimizer = build_optimizer(
         {
             "name": config.optimizer,
@@ -143,6 +161,7 @@ def prepare_step(
         jit_compile=False,  # each batch width would compile anew
         auto_scale_loss=False,  # the step has a loss scale of its own
     )
+    getattr(model, "backbone", model).recompute_layers(config.gradient_checkpointing)
     return TrainingStep(
         model,
         problem.objective,
@@ -175,6 +194,7 @@ class _Session:
         self.checkpoints = Checkpoints(
             run.checkpoints,
             parts={"metrics": self.step.metric_variables, "others": self.step.own_variables},
+            num_ends=config.average_checkpoints or 0,
         )
         self.state = self.checkpoints.restore_newest(self.model) or RunState()
         self.state.dtype_policy = self.policy
@@ -192,7 +212,17 @@ class _Session:
         if config.unfreeze is not None:
             layers = config.unfreeze
             own.append(GradualUnfreezing(lambda epoch: layers[min(epoch, len(layers) - 1)]))
-        bar = progress(num_epochs=config.epochs, steps_per_epoch=table.steps[0])
+        warning = self._memory().warning()
+        if warning is not None:
+            _log.warning(warning)
+        bar = progress(
+            num_epochs=config.epochs,
+            steps_per_epoch=table.steps[0],
+            count=lambda epoch, place: _counts(self.problem, table, epoch, place),
+            monitor=config.monitor,
+        )
+        if config.tensorboard:
+            own.append(tensorboard_callback(self.run.path / "logs"))
         interrupts = StopBetweenBatches()
         evaluate = self._evaluation([*self.callbacks, interrupts])
         self.keeper = RunCheckpoints(
@@ -219,13 +249,35 @@ class _Session:
                     evaluate=evaluate,
                     callbacks=[*own, _Losses(self._losses), bar, *self.callbacks, self.keeper, interrupts],
                 )
-        except Stopped:
-            self.keeper.save_if_new()
+        except Stopped as stopped:
+            if not stopped.at_once:
+                self.keeper.save_if_new()
             raise
         except tf.errors.ResourceExhaustedError as error:
-            raise TrainingError(_out_of_memory(config, self.problem.longest)) from error
+            raise TrainingError(self._memory().out_of_memory()) from error
         finally:
             bar.close()
+
+    def _memory(self) -> MemoryPlan:
+        """What the longest batch takes."""
+        inputs = next(iter(self.problem.train.dataset()))[0]  # the first is the longest
+        rows, width = (int(size) for size in inputs["token_ids"].shape)
+        accumulate = self.config.gradient_accumulation
+        return MemoryPlan(self.model, batch_size=rows, width=width, accumulate=accumulate)
+
+    def average(self) -> bool:
+        """Keeps the mean of the last checkpoints, where that is asked for and better."""
+        number, evaluate = self.config.average_checkpoints, self._evaluation([])
+        if number is None or evaluate is None:
+            return False
+        return keep_average_if_better(
+            self.model,
+            self.checkpoints,
+            self.state,
+            num_checkpoints=number,
+            monitor=self.config.monitor or "val_loss",
+            evaluate=evaluate,
+        )
 
     def after(self, error: NotFiniteError) -> "_Session":
         """The run in a safer dtype policy, from the last good state; or the error, if it is to stop.
@@ -236,11 +288,15 @@ class _Session:
         step, (epoch, numbers) = self.state.step, self.table.batches_of(self.state.step)
         rows = [self.problem.train.rows(epoch, number) for number in numbers]
         reason = diagnose(self.step, error, rows=rows, losses=self._losses, policy=self.policy)
-        place = step - self.table.start(epoch)
-        what = (
-            f"The loss became {error.loss:.4g}" if not np.isfinite(error.loss) else "A gradient is not finite"
+        sentence = describe(
+            error,
+            self.step,
+            epoch=epoch,
+            place=step - self.table.start(epoch),
+            rows=rows,
+            losses=self._losses,
         )
-        sentence = f"{what} in epoch {epoch + 1}, step {place + 1} (step {step + 1} of the run). {reason}"
+        sentence = f"{sentence} {reason}"
         policy = safer_policy(self.policy)
         if self.config.on_nonfinite == "stop" or policy is None:
             raise TrainingError(
@@ -249,9 +305,8 @@ class _Session:
             ) from error
         _log.warning("%s Going on in %s from the last good state.", sentence, policy)
         if self.keeper is not None:
-            with contextlib.suppress(
-                CheckpointError
-            ):  # a weight is no number: the one before is the last good
+            # Not where a weight is no number: then the newest checkpoint is the last good state.
+            with contextlib.suppress(CheckpointError):
                 self.keeper.save_if_new()
         if not self.checkpoints.names():
             raise TrainingError(f"{sentence} There is no good state to go on from yet.") from error
@@ -291,11 +346,3 @@ class _Losses(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Keeps one."""
         self.losses.append(float((logs or {}).get("loss", 0.0)))
-
-
-def _out_of_memory(config: TrainingConfig, longest: int) -> str:
-    return (
-        f"Out of memory with batches of {config.batch_size} texts of up to {longest} tokens. "
-        f"Try `-s training.batch_size={max(1, config.batch_size // 2)}` or a shorter "
-        f"`-s data.sequence_length={max(8, longest // 2)}`."
-    )

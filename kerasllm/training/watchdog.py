@@ -29,6 +29,36 @@ def safer_policy(policy: str) -> str | None:
     return None if policy == "float32" else "float32"
 
 
+def describe(
+    error: NotFiniteError,
+    step: TrainingStep,
+    *,
+    epoch: int,
+    place: int,
+    rows: Sequence[np.ndarray],
+    losses: Sequence[float],
+) -> str:
+    """Says what happened where: the step, the rate, the rows of the batch, and the loss before.
+
+    Args:
+        error: What the step raised.
+        step: The step.
+        epoch: Number of the epoch, from 0.
+        place: Number of the step in it, from 0.
+        rows: Numbers of the training rows in each of its micro-batches.
+        losses: Mean losses of the epoch after the steps before, the oldest first.
+    """
+    what = "A gradient is not finite" if np.isfinite(error.loss) else f"The loss became {error.loss:g}"
+    rate = float(np.asarray(step.model.optimizer.learning_rate))
+    before = f"a mean loss of {losses[-1]:.4g}" if losses else "the epoch began"
+    if not losses and epoch == 0:
+        before = "no step at all"
+    return (
+        f"{what} in epoch {epoch + 1}, step {place + 1}, at learning rate {rate:.2g}, after {before}, with "
+        f"the training rows {_listed(np.concatenate(rows))}."
+    )
+
+
 def diagnose(
     step: TrainingStep,
     error: NotFiniteError,
@@ -64,12 +94,19 @@ def diagnose(
             "`training.dtype_policy=mixed_bfloat16` or float32, or lower `training.learning_rate`."
         )
     bad = _bad_rows(step, error.batches, rows)
+    is_first = int(step.model.optimizer.iterations) == 0
+    if bad and len(bad) == sum(map(len, rows)) and (not is_first or policy != "float32"):
+        if is_first:
+            return _precision(policy)
+        return (
+            f"All rows of this step give it by themselves, those of the steps before did not: the learning "
+            f"rate {rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
+        )
     if bad:
-        shown = ", ".join(map(str, bad[:_MOST_ROWS])) + (", …" if len(bad) > _MOST_ROWS else "")
         return (
             f"By themselves, {len(bad)} of the {sum(map(len, rows))} training rows of this step give it "
-            f"(rows {shown}, counted from 0 after cleaning), with weights that are finite: the cause is "
-            "their data or their weights in the loss, not the learning rate. Look at these rows and at "
+            f"(rows {_listed(bad)}, counted from 0 after cleaning), with weights that are finite: the cause "
+            "is their data or their weights in the loss, not the learning rate. Look at these rows and at "
             "`training.class_weights`."
         )
     if len(losses) > 1 and losses[-1] > _EXPLODED * losses[0]:
@@ -78,13 +115,17 @@ def diagnose(
             f"{rate:.2g} is the cause. Lower `training.learning_rate`, e.g. to {rate / 10:.1g}."
         )
     if policy != "float32":
-        return (
-            f"No row of the step gives it by itself, so that the precision {policy} is the likely cause. Use "
-            "`training.dtype_policy=float32`, or lower `training.learning_rate`."
-        )
+        return _precision(policy)
     return (
         f"No row of the step gives it without dropout: the gradients overflow. Lower "
         f"`training.learning_rate` (now {rate:.2g}) or `training.gradient_clip`."
+    )
+
+
+def _precision(policy: str) -> str:
+    return (
+        f"Neither the weights nor single rows are the cause, so that the precision {policy} is the likely "
+        "one. Use `training.dtype_policy=float32`, or lower `training.learning_rate`."
     )
 
 
@@ -92,11 +133,17 @@ def _bad_rows(step: TrainingStep, batches: Sequence[Any], rows: Sequence[np.ndar
     """Numbers of the rows whose loss alone is not finite."""
     bad = []
     for batch, numbers in zip(batches, rows, strict=True):
+        if len(tf.nest.flatten(batch[0])[0]) != len(numbers):
+            continue  # packed: a row holds several texts
         for place, number in enumerate(numbers):
             one = tf.nest.map_structure(lambda part, at=place: part[at : at + 1], batch)
             if not np.isfinite(float(step.measure(one).total)):
                 bad.append(int(number))
     return sorted(bad)
+
+
+def _listed(rows: Sequence[int] | np.ndarray) -> str:
+    return ", ".join(str(row) for row in rows[:_MOST_ROWS]) + (", …" if len(rows) > _MOST_ROWS else "")
 
 
 def _is_finite(variable: Any) -> bool:

@@ -71,7 +71,7 @@ def test_all_problems_are_reported_at_once(write):
 
 def test_missing_fields_say_what_they_take():
     message = problems({})
-    assert "`task` is missing: it takes 'text_classification'." in message
+    assert "`task` is missing: it takes one of 'text_classification', 'masked_language_modeling'." in message
     assert "`preset` is missing: it takes text." in message
 
 
@@ -151,7 +151,7 @@ def test_quoted_booleans_are_text(write):
 def test_learning_rates_are_positive_and_finite(write, value):
     message = problems(write(f"training:\n  learning_rate: {value}\n"))
     assert "`training.learning_rate` (line 4): received" in message
-    assert "expected a number above 0." in message
+    assert "expected a number above 0 or 'auto'." in message
 
 
 def test_booleans_are_no_numbers(write):
@@ -163,8 +163,8 @@ def test_booleans_are_no_numbers(write):
 def test_unknown_fields_without_a_close_match_point_to_the_reference():
     message = problems({**MINIMAL, "zebra": 1})
     assert (
-        "`zebra` is not a field. The config has task, preset, output_dir, seed, data, augmentation, model, "
-        in message
+        "`zebra` is not a field. The config has task, preset, output_dir, seed, seeds, data, augmentation, "
+        "model, " in message
     )
 
 
@@ -186,6 +186,10 @@ def test_python_keys_that_are_no_text_are_named():
         (
             {"data": {"validation": None}, "training": {"patience": 1}},
             r"`training.patience` needs validation rows to watch, but `data.validation` is none; set",
+        ),
+        (
+            {"training": {"loss": "focal", "label_smoothing": 0.1}},
+            r"`training.label_smoothing` is 0.1, but the focal loss has none; set it to 0, or",
         ),
         (
             {"data": {"labels": ["a", "b"]}, "training": {"class_weights": {"a": 2.0, "c": 1.0}}},
@@ -314,3 +318,27 @@ def test_read_config_gives_what_is_written(write):
     assert read_config(path)["training"] == {"epochs": "many"}
     with pytest.raises(ConfigError, match=r"the key is already on line 3; keep one"):
         read_config(write("data: {}\ndata: {}\n"))
+
+
+def test_adapters_and_unfreezing_exclude_each_other():
+    source = {"task": "text_classification", "preset": "tiny", "training": {"unfreeze": [1]}}
+    with pytest.raises(ConfigError, match=r"which `model\.lora` leaves frozen; set one"):
+        load_config(source, ["model.lora.rank=4"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.lora.rank=0", r"`model\.lora\.rank` .* expected a whole number of at least 1"),
+        ("model.lora.alpha=0", r"`model\.lora\.alpha` .* expected a number above 0"),
+        ("model.lora.dropout=1.0", r"`model\.lora\.dropout` .* below 1"),
+        ("model.lora.roles=[qury]", r"`model\.lora\.roles\[0\]` .* Did you mean 'query'"),
+        ("model.lora.roles=[]", r"`model\.lora\.roles`"),
+        ("model.lora.quantize_base=int4", r"`model\.lora\.quantize_base` .* expected one of 'none', 'int8'"),
+        ("model.lora.rnk=8", r"`model\.lora\.rnk` .* Did you mean `model\.lora\.rank`"),
+        ("lora_rank=8", r"Did you mean `model\.lora\.rank`"),
+    ],
+)
+def test_wrong_settings_of_adapters_are_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config({"task": "text_classification", "preset": "tiny"}, [override])

@@ -11,6 +11,7 @@ from kerasllm.models.adapters import LoRASettings, adapted_layers, add_lora, mer
 from kerasllm.models.builders import build_classifier, build_with_head, load_classifier, save_weights
 from kerasllm.models.peft_format import load_adapter, save_adapter
 from kerasllm.models.presets import Preset
+from kerasllm.testing import tiny_bert
 
 SMALL = {
     "vocab_size": 83,
@@ -80,30 +81,33 @@ def fill(model):
     random = np.random.default_rng(5)
     for layer in adapted_layers(model).values():
         layer.adapter.b.assign(random.normal(0, 0.2, layer.adapter.b.shape))
+        if layer.adapter.magnitude is not None:
+            layer.adapter.magnitude.assign(
+                layer.adapter.magnitude * random.uniform(0.5, 2, layer.units).astype(np.float32)
+            )
 
 
 def assert_close(found, expected):
     assert np.abs(found - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("stabilized", [False, True])
+@pytest.mark.parametrize("kind", [{}, {"rank_stabilized": True}, {"dora": True}], ids=lambda kind: str(*kind))
 @pytest.mark.parametrize("case", CASES)
-def test_peft_loads_what_we_save(case, stabilized, reference, tmp_path):
+def test_peft_loads_what_we_save(case, kind, reference, tmp_path):
     peft = pytest.importorskip("peft", reason="peft is the reference")
-    path, kind = reference(case)
+    path, architecture = reference(case)
     model = build_with_head(Preset.load(path))
-    add_lora(
-        model, LoRASettings(4, 16.0, rank_stabilized=stabilized), roles=["query", "value", "feed_forward"]
-    )
+    add_lora(model, LoRASettings(4, 16.0, **kind), roles=["query", "value", "feed_forward"])
     fill(model)
     save_adapter(model, tmp_path / "adapter", base_model=str(path))
-    again = peft.PeftModel.from_pretrained(kind.from_pretrained(path), tmp_path / "adapter")
+    again = peft.PeftModel.from_pretrained(architecture.from_pretrained(path), tmp_path / "adapter")
     assert np.abs(ours(model) - ours(build_with_head(Preset.load(path)))).max() > 1e-3
     assert_close(ours(model), theirs(again))
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_we_load_what_peft_saves(case, reference, tmp_path):
+def test_we_load_what_peft_saves(case, dora, reference, tmp_path):
     import torch
 
     peft = pytest.importorskip("peft", reason="peft is the reference")
@@ -114,12 +118,15 @@ def test_we_load_what_peft_saves(case, reference, tmp_path):
         target_modules=CASES[case][2],
         task_type="SEQ_CLS" if "Classification" in kind.__name__ else None,
         fan_in_fan_out=case == "gpt2",
+        use_dora=dora,
     )
     model = peft.get_peft_model(kind.from_pretrained(path), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name or "modules_to_save" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.2)
+            if "magnitude" in name:
+                parameter.mul_(torch.rand_like(parameter) + 0.5)
     model.save_pretrained(tmp_path / "adapter")
     loaded = build_with_head(Preset.load(path))
     assert load_adapter(loaded, tmp_path / "adapter")
@@ -127,16 +134,19 @@ def test_we_load_what_peft_saves(case, reference, tmp_path):
     assert_close(ours(merge_lora(loaded)), theirs(model))
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_new_adapters_change_nothing_and_merging_is_exact(case, reference, tmp_path):
+def test_new_adapters_change_nothing_and_merging_is_exact(case, dora, reference, tmp_path):
     path, _ = reference(case)
     model = build_with_head(Preset.load(path))
     before = ours(model)
-    add_lora(model, LoRASettings(4), roles=["all"])
-    np.testing.assert_array_equal(ours(model), before)
+    add_lora(model, LoRASettings(4, dora=dora), roles=["all"])
+    # A length that is multiplied again after a division by it need not be the same to the last bit.
+    np.testing.assert_allclose(ours(model), before, atol=1e-6 if dora else 0, rtol=0)
     fill(model)
     merged = merge_lora(model)
     assert not adapted_layers(merged)
+    assert not any("/lora/" in weight.path for weight in merged.weights)
     assert_close(ours(merged), ours(model))
     save_weights(model, tmp_path)
     assert_close(Preset.load(tmp_path).logits(IDS, np.ones_like(IDS), **_decoder(model)), ours(model))
@@ -184,7 +194,13 @@ def test_what_was_never_finite_is_not_merged(tiny_path):
     [
         (LoRASettings(0), ["query"], "The rank is 0, but must be a positive integer"),
         (LoRASettings(alpha=0.0), ["query"], "`alpha` is 0.0, but must be above 0"),
+        (LoRASettings(alpha=float("nan")), ["query"], "`alpha` is nan, but must be above 0"),
         (LoRASettings(dropout=1.0), ["query"], "The dropout is 1.0"),
+        (
+            LoRASettings(17),
+            ["query"],
+            r"The rank is 17, but the matrix of .* is 16 x 16, so its own",
+        ),
         (LoRASettings(), ["qury"], r"The roles \['qury'\] are unknown. Choose among query, key"),
         (LoRASettings(), [], "No layer of the model has one of the roles"),
     ],
@@ -193,6 +209,43 @@ def test_wrong_settings_are_named(tiny_path, settings, roles, message):
     model = build_classifier(Preset.load(tiny_path), num_classes=2)
     with pytest.raises(AdapterError, match=message):
         add_lora(model, settings, roles=roles)
+
+
+def test_a_model_gets_adapters_once(tiny_path):
+    model = build_classifier(Preset.load(tiny_path), num_classes=2)
+    add_lora(model)
+    with pytest.raises(AdapterError, match=r"The model has adapters already\. Merge them first"):
+        add_lora(model)
+
+
+def test_a_language_models_head_is_frozen(reference):
+    model = build_with_head(Preset.load(reference("llama")[0]))
+    add_lora(model, LoRASettings(4))
+    assert all("/lora/" in weight.path for weight in model.trainable_weights)
+    assert len(model.trainable_weights) == 2 * 2 * 2
+    assert all(weight.trainable for weight in merge_lora(model).weights)
+
+
+def test_adapters_under_a_mean_pooled_classifier_are_those_of_the_backbone_to_peft(reference, tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is the reference")
+    import torch
+    import transformers
+
+    path, _ = reference("bert")
+    model = build_classifier(Preset.load(path), num_classes=2, pooling="mean")
+    add_lora(model, LoRASettings(4, dora=True))
+    fill(model)
+    save_adapter(model, tmp_path / "adapter", base_model=str(path))
+    theirs = peft.PeftModel.from_pretrained(
+        transformers.BertModel.from_pretrained(path), tmp_path / "adapter"
+    )
+    with torch.no_grad():
+        expected = theirs.eval()(input_ids=torch.tensor(IDS)).last_hidden_state.numpy()
+    inputs = {name: np.full_like(IDS, "mask" in name) for name in model.input} | {"token_ids": IDS}
+    assert_close(np.asarray(model.backbone(inputs)["sequence_output"]), expected)
+    again = build_classifier(Preset.load(path), num_classes=2, pooling="mean")
+    load_adapter(again, tmp_path / "adapter")
+    np.testing.assert_array_equal(ours(again), ours(model))
 
 
 @pytest.fixture
@@ -207,7 +260,7 @@ def adapter(tiny_path, tmp_path):
     ("change", "message"),
     [
         ({"peft_type": "IA3"}, "holds a IA3 adapter, but only LoRA"),
-        ({"use_dora": True}, "`use_dora` is True"),
+        ({"use_dora": True}, "`use_dora` and its magnitudes disagree"),
         ({"bias": "all"}, "`bias` is 'all'"),
     ],
 )
@@ -228,6 +281,18 @@ def test_a_damaged_adapter_is_refused(adapter, tiny_path):
     weights.unlink()
     with pytest.raises(AdapterError, match=r"has no `adapter_model.safetensors`"):
         load_adapter(model, adapter)
+
+
+def test_an_adapter_of_another_checkpoint_is_refused(adapter, tmp_path):
+    other = build_classifier(Preset.load(tiny_bert(tmp_path / "other", seed=5)), num_classes=2, pooling="cls")
+    with pytest.raises(AdapterError, match=r"was trained on another checkpoint: the weights under it had"):
+        load_adapter(other, adapter)
+    assert not adapted_layers(other)
+    (adapter / "base.json").write_text("{")
+    with pytest.raises(AdapterError, match=r"base\.json` is damaged"):
+        load_adapter(other, adapter)
+    (adapter / "base.json").unlink()
+    assert load_adapter(other, adapter)
 
 
 def test_an_adapter_of_another_model_is_refused(adapter, tmp_path, reference):

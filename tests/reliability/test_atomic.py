@@ -14,6 +14,7 @@ from kerasllm.errors import ResourceError
 from kerasllm.resources.atomic import (
     AlreadyExistsError,
     atomic_directory,
+    atomic_remove,
     atomic_write,
     next_version,
     remove_leftovers,
@@ -124,6 +125,23 @@ def test_a_file_is_replaced_and_text_keeps_its_line_ends(tmp_path):
     atomic_write(tmp_path / "runs" / "metrics.json", b"\x00")
     assert (tmp_path / "runs" / "metrics.json").read_bytes() == b"\x00"
     assert names(tmp_path / "runs") == ["metrics.json"]
+
+
+def test_a_directory_is_removed_at_once_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("x")
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kerasllm.resources.atomic.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            atomic_remove(tmp_path / "model")
+    assert [name.startswith(".tmp-model-") for name in names(tmp_path)] == [True]
+    assert len(remove_leftovers(tmp_path)) == 1
+    with pytest.raises(FileNotFoundError):
+        atomic_remove(tmp_path / "model")
 
 
 @pytest.mark.parametrize("library", [False, True])

@@ -1,10 +1,6 @@
-"""kill -9 at random moments: the run that was killed again and again ends in the numbers of the whole one.
+"""kill -9 at random moments: the run that was killed again and again ends in the numbers of the whole one."""
 
-Children are forked from this process, where TensorFlow is imported but has not run anything yet: Keras' own
-backend is first used in the child.
-"""
-
-import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -14,96 +10,32 @@ import time
 import numpy as np
 import pytest
 
+from kerasllm.resources.manifest import sha256_file, verify_manifest
+
 KILLS, RUNS, CLI_KILLS = 200, 20, 25
-
-CHILD = """
-import os, sys, time
-import numpy as np
-import tensorflow as tf
-import keras
-sys.path.insert(0, os.getcwd())
-from pathlib import Path
-import tests.training.test_loop as loop
-
-def run(folder):
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    model = loop.make_model()
-    print("begins", flush=True)
-    state = loop.train(model, folder, Slow(), evaluate_every=4)
-    np.savez(folder / "last.tmp.npz", *loop.weights(model))
-    (folder / "last.tmp.npz").rename(folder / "last.npz")
-
-class Slow(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        time.sleep(0.02)
-
-# A fork server: each line is a folder to train in; the child's number comes back.
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        try:
-            run(Path(line.strip()))
-        except BaseException as error:
-            print("failed", repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    print("child", child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print("ended", status, flush=True)
-"""
-
-
-class Server:
-    """Forks trainings from a process that has TensorFlow loaded."""
-
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def train(self, folder, seconds):
-        """Trains until the end or the kill, so many seconds after training began; `True` for the end."""
-        self.process.stdin.write(f"{folder}\n")
-        self.process.stdin.flush()
-        child, began = 0, False
-        while not (child and began):
-            words = self.process.stdout.readline().split()
-            assert words, "the fork server died"
-            assert words[0] in ("child", "begins"), words
-            child, began = (int(words[1]), began) if words[0] == "child" else (child, True)
-        if seconds is not None:
-            time.sleep(seconds)
-            os.kill(child, signal.SIGKILL)  # at worst a process that has ended and waits for nobody
-        status = int(self.process.stdout.readline().split()[1])
-        assert status in (0, signal.SIGKILL), status
-        return status == 0
+ATTEMPTS = 15  # kills of one run, after which it is let go to its end
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_200_kills_change_no_bit(tmp_path):
-    server, random = Server(), np.random.default_rng(0)
-    began = time.monotonic()
-    assert server.train(tmp_path / "whole", None)
-    seconds = time.monotonic() - began
+def test_200_kills_change_no_bit(training_server, tmp_path):
+    began, random = time.monotonic(), np.random.default_rng(0)
+    assert training_server.train(tmp_path / "first")["status"] == 0  # warms the machine up
+    whole = training_server.train(tmp_path / "whole")
     kills = completed = 0
     while kills < KILLS or completed < RUNS:
         folder = tmp_path / f"run-{completed}"
-        for _ in range(12):
-            try:
-                over = server.train(folder, random.uniform(0, 0.6 * seconds))
-            except ProcessLookupError:
-                over = bool(server.process.stdout.readline())
-            kills += not over
-            if over:
+        for attempt in range(ATTEMPTS + 1):
+            kill = (random.uniform(0, 0.5 * whole["seconds"]), signal.SIGKILL)
+            answer = training_server.train(folder, *([kill] if attempt < ATTEMPTS else []))
+            assert answer["status"] in (0, -signal.SIGKILL), answer
+            for checkpoint in folder.glob("checkpoints/step-*"):
+                verify_manifest(checkpoint)
+            if answer["status"] == 0:
                 break
-        else:
-            over = server.train(folder, None)
+            kills += 1
         _assert_same(tmp_path / "whole", folder)
         completed += 1
-    server.process.stdin.close()
-    server.process.wait(timeout=30)
     print(f"{kills} kills, {completed} runs, 0 differ, {time.monotonic() - began:.0f} s")
 
 
@@ -113,65 +45,84 @@ def _assert_same(whole, folder):
         for name in one.files:
             np.testing.assert_array_equal(one[name], other[name])
     assert (whole / "history.csv").read_text() == (folder / "history.csv").read_text()
-    assert list(folder.rglob(".del-*")) == []
+    assert [path for path in folder.rglob(".*") if path.name != ".lock"] == []
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_25_kills_of_the_real_command_change_no_bit(tmp_path):
+@pytest.fixture
+def command(tmp_path):
+    """Starts `kerasllm finetune` in a run directory of that name; its complaints go to a file beside it."""
     from kerasllm.testing import tiny_bert, tiny_reviews
 
     rows = tiny_reviews(120)
     lines = "".join(f"{row['text']}\t{row['label']}\n" for row in rows)
     (tmp_path / "reviews.tsv").write_text("text\tlabel\n" + lines)
-    preset = tiny_bert(tmp_path / "bert", texts=[row["text"] for row in rows])
+    settings = {
+        "task": "text_classification",
+        "preset": str(tiny_bert(tmp_path / "bert", texts=[row["text"] for row in rows])),
+        "data": {"train": str(tmp_path / "reviews.tsv")},
+        "training": {"epochs": 8, "batch_size": 4, "checkpoint_every": 7},
+        "evaluation": {"report": False},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(settings))  # YAML reads JSON
 
-    def start(name, *extra):
-        settings = {
-            "task": "text_classification",
-            "preset": preset,
-            "output_dir": tmp_path / name,
-            "data.train": tmp_path / "reviews.tsv",
-            "training.epochs": 12,
-            "training.batch_size": 4,
-            "training.checkpoint_every": 7,
-            "evaluation.report": "false",
-        }
-        config = tmp_path / "config.yaml"
-        config.write_text("task: text_classification\npreset: x\n")
-        options = [word for key, value in settings.items() for word in ("-s", f"{key}={value}")]
-        return subprocess.Popen(
-            [sys.executable, "-m", "kerasllm", "finetune", config, *options, *extra],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    processes = []
 
-    process = start("whole")
-    assert process.wait(300) == 0, process.stderr.read()
-    random, kills, completed = np.random.default_rng(1), 0, 0
-    while kills < CLI_KILLS:
-        name = f"run-{completed}"
-        checkpoints = tmp_path / name / "checkpoints"
-        for attempt in range(6):
-            process = start(name, *(["--resume"] if attempt else []))
-            known = set(os.listdir(checkpoints)) if checkpoints.is_dir() else set()
-            while process.poll() is None and not (
-                checkpoints.is_dir() and set(os.listdir(checkpoints)) - known
-            ):
-                time.sleep(0.02)
-            time.sleep(random.uniform(0, 2))
-            process.kill()
-            if process.wait(60) == 0:
+    def start(name, *options):
+        with open(tmp_path / f"{name}.log", "a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kerasllm", "finetune", tmp_path / "config.yaml", *options,
+                 "-s", f"output_dir={tmp_path / name}"],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def _kill_after_a_checkpoint(process, run, seconds):
+    """Kills the process so long after it wrote a checkpoint, or began to evaluate; returns its status."""
+    known = _published(run)
+    while process.poll() is None and not _published(run) - known:
+        time.sleep(0.02)
+    time.sleep(seconds)
+    process.kill()  # one that has ended is not signalled
+    return process.wait()
+
+
+def _published(run):
+    return {path.name for path in [*run.glob("checkpoints/step-*"), *run.glob("model")]}
+
+
+def _has_finished(run):
+    path = run / "manifest.json"
+    return path.exists() and json.loads(path.read_text())["state"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_25_kills_of_the_real_command_change_no_bit(command, tmp_path):
+    began, random = time.monotonic(), np.random.default_rng(1)
+    assert command("whole").wait() == 0, (tmp_path / "whole.log").read_text()
+    kills = completed = 0
+    while kills < CLI_KILLS:  # the same command again goes on, with and without `--resume`
+        run = tmp_path / f"run-{completed}"
+        for attempt in range(7):
+            process = command(run.name, *(["--resume"] if attempt % 2 else []))
+            if attempt < 6:
+                status = _kill_after_a_checkpoint(process, run, random.uniform(0, 1.5))
+            else:
+                status = process.wait()
+            assert status in (0, -signal.SIGKILL), (tmp_path / f"{run.name}.log").read_text()
+            kills += status != 0
+            if _has_finished(run):  # also where the kill came while the process ended
                 break
-            kills += process.returncode == -signal.SIGKILL
-            assert process.returncode == -signal.SIGKILL, process.stderr.read()
-        else:
-            process = start(name, "--resume")
-            assert process.wait(300) == 0, process.stderr.read()
-        files = [tmp_path / run / "model" / "model.safetensors" for run in ("whole", name)]
-        assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in files}) == 1
-        histories = [(tmp_path / run / "history.csv").read_text() for run in ("whole", name)]
-        assert histories[0] == histories[1]
+        assert _has_finished(run)
+        for name in ("model/model.safetensors", "history.csv", "metrics.json"):
+            assert sha256_file(tmp_path / "whole" / name) == sha256_file(run / name), name
+        assert os.listdir(tmp_path / "whole" / "model") == os.listdir(run / "model")
         completed += 1
-    print(f"{kills} kills of the command, {completed} runs, 0 differ")
+    print(f"{kills} kills of the command, {completed} runs, 0 differ, {time.monotonic() - began:.0f} s")

@@ -92,7 +92,8 @@ def test_without_an_intact_checkpoint_it_says_so(saved):
     _, checkpoints = saved
     for epoch in (1, 2):
         (checkpoints.directory / f"step-{epoch:08d}" / "state.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"No intact checkpoint in .*: 2 found, all damaged"):
+    said = r"No intact checkpoint in .*step-00000002` is damaged \(state.json: 2 bytes.*Or start a new run"
+    with pytest.raises(CheckpointError, match=said):
         checkpoints.restore_newest(make_model())
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import pytest
 
@@ -20,6 +22,42 @@ def test_a_taken_name_gets_a_time_and_then_a_number(tmp_path):
     assert len(set(names)) == 3
     assert (runs[2].path / "config.yaml").read_text() == "seed: 0\n"
     assert (runs[0].path.stat().st_mode & 0o777) == 0o700
+
+
+def test_a_kill_while_the_directory_is_made_leaves_no_half_run(tmp_path, monkeypatch):
+    """`--resume` said of a directory that a kill had left without a manifest that it was no run."""
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(RunDirectory, "write_manifest", lambda *_: os._exit(7))
+        RunDirectory.create(tmp_path / "run", "")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert [path.name[:9] for path in tmp_path.iterdir()] == [".tmp-run-"]
+    run = RunDirectory.create(tmp_path / "run", "")
+    run.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert read_run_manifest(run.path)["state"] == "running"
+
+
+@pytest.mark.parametrize("number", [30, pytest.param(1000, marks=pytest.mark.slow)])
+def test_many_at_once_get_a_name_each_also_when_the_clock_stands_still(tmp_path, monkeypatch, number):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 1, 12, 0, tzinfo=tz)
+
+    def create(_):
+        run = RunDirectory.create(tmp_path / "run", "")
+        run.close()
+        return run.path
+
+    monkeypatch.setattr("kerasllm.training.run_directory.datetime", Clock)
+    monkeypatch.setattr("kerasllm.training.run_directory._environment", lambda: {"format_version": 1})
+    with ThreadPoolExecutor(16) as pool:
+        paths = list(pool.map(create, range(number)))
+    assert len(set(paths)) == number
+    assert sorted(path.name for path in paths) == sorted(os.listdir(tmp_path))
+    assert {"run", "run-20260101-1200", "run-20260101-1200-9"} < {path.name for path in paths}
 
 
 def test_manifest_says_what_ran_and_how_it_ended(tmp_path):
@@ -85,7 +123,8 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path, content):
 
 def test_a_parent_that_is_a_file_is_said_at_once(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunDirectoryError, match=r"cannot be made: .*Choose another with `output_dir`"):
+    said = r"cannot be made: .*a parent is not a directory.*Set another with `output_dir`"
+    with pytest.raises(RunDirectoryError, match=said):
         RunDirectory.create(tmp_path / "runs" / "reviews", "")
 
 

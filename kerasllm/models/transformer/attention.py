@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.rotary import rotate
 from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
@@ -51,7 +52,7 @@ class Attention(keras.layers.Layer):
                 Normalization.of(settings, dtype=self.dtype_policy, name=name)
                 for name in ("query_norm", "key_norm")
             )
-        self.dropout = keras.layers.Dropout(settings.attention_dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.attention_dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
         """Makes the weights."""
@@ -84,19 +85,25 @@ class Attention(keras.layers.Layer):
         """Token vectors from what `queries` and `keys_and_values` gave."""
         settings = self.settings
         batch, length, others = tf.shape(query)[0], tf.shape(query)[2], tf.shape(key)[2]
-        shared, dim = settings.num_key_value_heads, settings.head_dim
-        # The heads that share keys stand in one matrix: no copies of keys, and larger products.
-        query = tf.reshape(query, [batch, shared, -1, dim])
+        heads, shared, dim = settings.num_heads, settings.num_key_value_heads, settings.head_dim
+        if shared != heads:
+            # The heads that share keys stand in one matrix: no copies of keys, and larger products.
+            query = tf.reshape(query, [batch, shared, -1, dim])
+        # Product, scale and bias stand one after the other so that TensorFlow makes one op of them.
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * self.scale
         if settings.softcap is not None:
             scores = tf.tanh(scores / settings.softcap) * settings.softcap
-        scores = tf.reshape(scores, [batch, settings.num_heads, length, others])
+        if shared != heads:
+            scores = tf.reshape(scores, [batch, heads, length, others])
         if bias is not None:
             scores = scores + bias
         shares = tf.cast(self.dropout(tf.nn.softmax(scores), training=training), value.dtype)
-        mixed = tf.matmul(tf.reshape(shares, [batch, shared, -1, others]), value)
-        mixed = tf.reshape(mixed, [batch, settings.num_heads, length, dim])
-        mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch, length, settings.num_heads * dim])
+        if shared != heads:
+            shares = tf.reshape(shares, [batch, shared, -1, others])
+        mixed = tf.matmul(shares, value)
+        if shared != heads:
+            mixed = tf.reshape(mixed, [batch, heads, length, dim])
+        mixed = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [batch, length, heads * dim])
         return self.output_dense(mixed)
 
     def compute_output_shape(self, input_shape, *shapes, **named_shapes):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.settings import (
     DisentangledSettings,
@@ -24,14 +25,19 @@ __all__ = ["AttentionBias", "DistanceEmbeddings", "RelativeBias"]
 class AttentionBias(keras.layers.Layer):
     """0 where a token is seen, the lowest number where it is not: float32[batch, 1, 1 or sequence, sequence].
 
+    Where `packed` is set (`kerasllm.models.packing`), tokens see those of their own text alone.
+
     Args:
         causal: Whether tokens see only those before them. Defaults to `False`.
         window: How many tokens back they see, themselves included. Defaults to `None`, all.
         blind: Whether padding sees nothing, and so everything alike. Defaults to `False`.
 
     Call arguments:
-        padding_mask: Integers of shape `(batch, sequence)`, 1 for tokens and 0 for padding.
+        padding_mask: Integers of shape `(batch, sequence)`, 1 for tokens and 0 for padding; in packed rows
+            1 for the tokens of the first text, 2 for those of the second, and so on.
     """
+
+    packed = False
 
     def __init__(self, causal=False, window=None, blind=False, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -43,7 +49,10 @@ class AttentionBias(keras.layers.Layer):
         """See the class."""
         real = tf.cast(padding_mask, tf.bool)
         seen = real[:, None, None, :]
-        if self.blind:
+        if self.packed:
+            same = tf.equal(padding_mask[:, None, :, None], padding_mask[:, None, None, :])
+            seen = tf.logical_and(seen, same)
+        elif self.blind:
             seen = tf.logical_and(seen, real[:, None, :, None])
         if self.causal or self.window is not None:
             place = tf.range(tf.shape(padding_mask)[1])
@@ -140,7 +149,7 @@ class DistanceEmbeddings(Weighted, keras.layers.Layer):
         self.norm = None
         if settings.disentangled.normalize:
             self.norm = Normalization("layer", settings.norm_epsilon, dtype=self.dtype_policy, name="norm")
-        self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Makes the vectors."""

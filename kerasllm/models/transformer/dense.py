@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasllm.models.transformer.activations import ACTIVATIONS
+from kerasllm.models.transformer.activations import activation_of
 from kerasllm.models.transformer.weights import Weighted
 
 __all__ = ["Dense", "Embedding", "matrices_in"]
@@ -54,28 +54,66 @@ class Dense(Weighted, keras.layers.Dense):
         )
         self.activation_name = activation
         self.initializer_range = initializer_range
-        self._activation = None if activation is None else ACTIVATIONS[activation]
+        if activation is not None:
+            activation_of(activation)  # an unknown name is an error here
         self.adapter: Any = None
+        self.int8: Any = None  # instead of `kernel`, where the matrix is kept in 8 bits
 
     def call(self, inputs, training=None):
         """See the class."""
         if self.lora_enabled or getattr(self, "quantization_mode", None):
             product = super().call(inputs, training=training)
-            return product if self._activation is None else self._activation(product)
+            return self._activate(product, training)
         shape = tf.shape(inputs)
         rows = inputs if inputs.shape.rank == 2 else tf.reshape(inputs, [-1, inputs.shape[-1]])
-        product = tf.matmul(rows, self.kernel)
-        if self.bias is not None:
-            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
-        if self.adapter is not None:
-            product = product + self.adapter(rows, training=training)
-        if self._activation is not None:
-            product = self._activation(product)
+        product = self._activate(self._product(rows, training=training), training)
         if inputs.shape.rank == 2:
             return product
         return tf.ensure_shape(
             tf.reshape(product, tf.concat([shape[:-1], [self.units]], 0)), [*inputs.shape[:-1], self.units]
         )
+
+    def _activate(self, product: Any, training: bool | None) -> Any:
+        if self.activation_name is None:
+            return product
+        return activation_of(self.activation_name, training=bool(training))(product)
+
+    def matrix(self) -> Any:
+        """The matrix that inputs are multiplied with, `(dim, units)`, without an adapter."""
+        return tf.convert_to_tensor(self.kernel) if self.int8 is None else self.int8.matrix()
+
+    @property
+    def input_dim(self) -> int:
+        """Width of the input."""
+        return int((self.kernel if self.int8 is None else self.int8.values).shape[0])
+
+    def _product(self, rows: Any, *, training: bool | None) -> Any:
+        """Product, adapter and bias."""
+        product = tf.matmul(rows, self.kernel) if self.int8 is None else self.int8(rows)
+        adapter = self.adapter
+        if adapter is not None and adapter.settings.dora:  # which scales what has no bias yet
+            matrix = self.kernel if self.int8 is None else self.int8.matrix(rows.dtype)
+            product = product + adapter(rows, training=training)
+            product = product * tf.cast(adapter.ratio(matrix), product.dtype)
+        if self.bias is not None:
+            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+        if adapter is not None and not adapter.settings.dora:
+            product = product + adapter(rows, training=training)
+        return product
+
+    def save_own_variables(self, store):
+        """As Keras' own; a matrix in 8 bits is saved by the layer that it is in."""
+        if self.int8 is None:
+            super().save_own_variables(store)
+        elif self.bias is not None:
+            store["0"] = self.bias
+
+    def load_own_variables(self, store):
+        """See `save_own_variables`."""
+        if self.int8 is None:
+            super().load_own_variables(store)
+        elif self.bias is not None:
+            self.bias.assign(store["0"])
 
     def get_config(self):
         """Everything that `from_config` needs."""

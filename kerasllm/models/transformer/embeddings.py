@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense, Embedding
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.settings import EmbeddingSettings, as_settings, to_dict
 
@@ -16,6 +17,8 @@ __all__ = ["InputEmbeddings", "TokenPositions"]
 class TokenPositions(keras.layers.Layer):
     """The number of each token in its text, int32[batch, sequence].
 
+    Where `packed` is set (`kerasllm.models.packing`), it begins anew with each text of a row.
+
     Args:
         source: `"place"`, `"mask"` or `"ids"`: see `EmbeddingSettings.positions_from`.
         padding_id: For `"ids"`.
@@ -24,6 +27,8 @@ class TokenPositions(keras.layers.Layer):
         token_ids, padding_mask: Integers of shape `(batch, sequence)`.
     """
 
+    packed = False
+
     def __init__(self, source="place", padding_id=0, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.source = source
@@ -31,12 +36,27 @@ class TokenPositions(keras.layers.Layer):
 
     def call(self, token_ids, padding_mask):
         """See the class."""
+        if self.packed:
+            return self._within_texts(token_ids, padding_mask)
         if self.source == "place":
             places = tf.range(tf.shape(token_ids)[1])
             return tf.broadcast_to(places, tf.shape(token_ids))
         real = padding_mask if self.source == "mask" else tf.not_equal(token_ids, self.padding_id)
         real = tf.cast(real, tf.int32)
         return tf.cumsum(real, axis=1) * real - 1  # padding is before the first
+
+    def _within_texts(self, token_ids, padding_mask):
+        """Counts from the first token of each text on; padding is before the first, or at it."""
+        real = tf.cast(padding_mask > 0, tf.int32)
+        if self.source == "ids":
+            real *= tf.cast(tf.not_equal(token_ids, self.padding_id), tf.int32)
+        shape = tf.shape(padding_mask)
+        # One number for each text of each row, the padding of a row among them.
+        texts = padding_mask + tf.range(shape[0])[:, None] * (shape[1] + 1)
+        before = tf.cumsum(real, axis=1, exclusive=True)
+        first = tf.math.unsorted_segment_min(before, texts, shape[0] * (shape[1] + 1))
+        positions = (before - tf.gather(first, texts) + 1) * real - 1
+        return tf.maximum(positions, 0) if self.source == "place" else positions
 
     def compute_output_spec(self, token_ids, padding_mask):
         """Of the shape of the ids."""
@@ -81,7 +101,7 @@ class InputEmbeddings(keras.layers.Layer):
             self.projection = Dense(
                 hidden_dim, use_bias=settings.projection_bias, name="projection", **options
             )
-        self.dropout = keras.layers.Dropout(settings.dropout, dtype=self.dtype_policy)
+        self.dropout = Dropout(settings.dropout, dtype=self.dtype_policy)
 
     def build(self, *shapes, **named_shapes):
         """Makes the weights."""
@@ -110,7 +130,7 @@ class InputEmbeddings(keras.layers.Layer):
         if self.norm is not None:
             hidden = self.norm(hidden)
         if settings.hide_padding:
-            hidden *= tf.cast(padding_mask, hidden.dtype)[..., None]
+            hidden *= tf.cast(tf.cast(padding_mask, tf.bool), hidden.dtype)[..., None]
         hidden = self.dropout(hidden, training=training)
         if self.projection is not None and not (late or settings.norm_late):
             hidden = self.projection(hidden)

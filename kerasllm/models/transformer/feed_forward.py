@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
 
 __all__ = ["Experts", "FeedForward"]
@@ -45,7 +46,7 @@ class FeedForward(_Configured):
         self.down = Dense(settings.hidden_dim, name="down", **options)
         self.dropout = None
         if settings.activation_dropout:
-            self.dropout = keras.layers.Dropout(settings.activation_dropout, dtype=self.dtype_policy)
+            self.dropout = Dropout(settings.activation_dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         """Makes the weights."""

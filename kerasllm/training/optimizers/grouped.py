@@ -89,6 +89,16 @@ class Grouped:
             trainable_variables = [variable for _, variable in kept]
         super().apply(grads, trainable_variables)  # type: ignore[misc]
 
+    def _clip_gradients(self: Any, grads: Any) -> Any:
+        if self.clipnorm or not self.global_clipnorm:
+            return super()._clip_gradients(grads)  # type: ignore[misc]
+        # `l2_loss` reads each gradient once; Keras squares all of them into new memory first.
+        squares = [tf.nn.l2_loss(tf.cast(_values(gradient), tf.float32)) for gradient in grads]
+        norm = tf.sqrt(2.0 * tf.add_n(squares))
+        # What is not finite stays so: as in Keras, all gradients become no number.
+        factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm) + (norm - norm)
+        return [gradient * tf.cast(factor, gradient.dtype) for gradient in grads]
+
     def settings_of(self: Any, variable: Any) -> VariableSettings:
         """What holds for a variable."""
         return self._settings.get(self._var_key(variable), VariableSettings())
@@ -148,3 +158,7 @@ class Grouped:
             "groups": [asdict(group) for group in self.groups] or None,
             "layer_decay": self.layer_decay,
         }
+
+
+def _values(gradient: Any) -> Any:
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient

@@ -11,9 +11,9 @@ from kerasllm.training.optimizers.depth import distances_from_top
 
 __all__ = ["NO_DECAY", "ParameterGroup", "VariableSettings", "as_groups", "settings_of"]
 
-# Biases and the scales of norms, which weight decay would pull towards zero for nothing; T5's table of
-# relative biases is one of them, as in transformers' `Trainer`.
-NO_DECAY = r"bias|(?:^|/)(?:gamma|beta|scale)$|norm(?:alization)?(?:_\d+)?/[^/]*$"
+# Biases, the scales of norms and DoRA's magnitudes, which weight decay would pull towards zero for nothing;
+# T5's table of relative biases is one of them, as in transformers' `Trainer`.
+NO_DECAY = r"bias|(?:^|/)(?:gamma|beta|scale|magnitude)$|norm(?:alization)?(?:_\d+)?/[^/]*$"
 
 
 @dataclass(frozen=True)
