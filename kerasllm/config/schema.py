@@ -456,6 +456,11 @@ class RunConfig(Section):
         names = [entry.name for entry in self.augmentation]
         if names.count("mixup") > 1:
             raise ValueError("`augmentation` has `mixup` more than once; leave one, as each mixes all texts")
+        if "mixup" in names and self.training.r_drop:
+            raise ValueError(
+                "`augmentation` has `mixup`, and `training.r_drop` compares two passes over each text, which "
+                "mixed texts do not have; leave one of the two out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -116,7 +116,6 @@ class BatchSource:
         self.pad_id = pad_id
         self.num_workers = num_workers
         self.epochs = Epochs(texts.lengths, settings, seed=seed)
-        self._tokens: tuple[int, np.ndarray] | None = None
 
     def num_batches(self, epoch: int) -> int:
         """How many batches an epoch has."""
@@ -156,11 +155,9 @@ class BatchSource:
 
     def num_tokens(self, epoch: int) -> np.ndarray:
         """Tokens of each batch of an epoch, padding aside, `int64[num_batches]`."""
-        if self._tokens is None or self._tokens[0] != epoch:  # asked for at each step
-            batches = self.epochs.batches(epoch)
-            so_far = np.concatenate([[0], np.cumsum(self.texts.lengths[batches.texts])])
-            self._tokens = epoch, np.diff(so_far[batches.ends], prepend=0)
-        return self._tokens[1]
+        batches = self.epochs.batches(epoch)
+        so_far = np.concatenate([[0], np.cumsum(self.texts.lengths[batches.texts])])
+        return np.diff(so_far[batches.ends], prepend=0)
 
     @property
     def padding_share(self) -> float:

@@ -4,14 +4,14 @@ import functools
 
 import numpy as np
 
-from kerasllm.data.batching import BatchSource
 from kerasllm.training.meter import BatchCounts, CountBatch
+from kerasllm.training.problem import Batches
 from kerasllm.training.timetable import Timetable
 
 __all__ = ["step_counts"]
 
 
-def step_counts(source: BatchSource, table: Timetable) -> CountBatch:
+def step_counts(source: Batches, table: Timetable) -> CountBatch:
     """Counts examples, tokens and places of an optimizer step, all its micro-batches together.
 
     Args:

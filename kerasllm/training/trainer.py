@@ -17,13 +17,13 @@ from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.final_average import keep_average_if_better
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.loop import run_epochs
-from kerasllm.training.meter import BatchCounts
 from kerasllm.training.optimizers import EvaluateAverages, GradualUnfreezing, build_optimizer
 from kerasllm.training.out_of_memory import MemoryPlan
 from kerasllm.training.problem import Problem
 from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.step import NotFiniteError, TrainingStep
+from kerasllm.training.step_counts import step_counts
 from kerasllm.training.tensorboard import tensorboard_callback
 from kerasllm.training.timetable import Timetable, windows
 from kerasllm.training.watchdog import describe, diagnose, safer_policy
@@ -109,17 +109,6 @@ def train(
     session.checkpoints.restore_best(session.model, session.state, averaged=config.ema is not None)
     averaged = stopped is None and session.average()
     return TrainingResult(session.model, session.state, stopped, averaged)
-
-
-def _counts(problem: Problem, table: Timetable, epoch: int, place: int) -> BatchCounts:
-    """What is in the batches of a step."""
-    numbers = table.batches_of(table.start(epoch) + place)[1]
-    shapes = [problem.train.shape(epoch, number) for number in numbers]
-    return BatchCounts(
-        rows=sum(len(problem.train.rows(epoch, number)) for number in numbers),
-        tokens=int(problem.train.num_tokens(epoch)[numbers.start : numbers.stop].sum()),
-        slots=sum(rows * width for rows, width in shapes),
-    )
 
 
 def prepare_step(
@@ -218,7 +207,7 @@ class _Session:
         bar = progress(
             num_epochs=config.epochs,
             steps_per_epoch=table.steps[0],
-            count=lambda epoch, place: _counts(self.problem, table, epoch, place),
+            count=step_counts(self.problem.train, table),
             monitor=config.monitor,
         )
         if config.tensorboard:
@@ -237,6 +226,7 @@ class _Session:
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
             others=self.callbacks,
+            show=bar.show,
         )
         try:
             with interrupts.listening():

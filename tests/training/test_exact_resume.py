@@ -207,7 +207,7 @@ def test_bad_settings_and_models_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(TrainingError, match=r"no weights yet.* begin with a `keras.Input`, or call it once"):
         model.fit(X, Y, verbose=0, callbacks=[ExactResume(tmp_path)])
     (tmp_path / "step-00000001").mkdir()
-    with pytest.raises(CheckpointError, match=r"No intact checkpoint in .*: 1 found, all damaged"):
+    with pytest.raises(CheckpointError, match=r"No intact checkpoint in .*start a new run"):
         make_model().fit(X, Y, verbose=0, callbacks=[ExactResume(tmp_path)])
 
 
@@ -250,7 +250,7 @@ def test_in_a_loop_of_ones_own_it_says_that_it_can_do_nothing(tmp_path):
     everyone.on_epoch_begin(0)
     everyone.on_train_batch_begin(0)
     with pytest.raises(TrainingError, match=r"is for Keras' own `fit`.*leave this callback out, and go on"):
-        everyone.on_train_batch_end(0, model.train_on_batch(X, Y, return_dict=True))
+        everyone.on_train_batch_end(0, {"loss": 1.0})
 
 
 CHILD = """
@@ -325,10 +325,12 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
     ended, seconds = run_child(server, tmp_path / "whole", kind)
     assert ended
     kills = 0
-    for number in range(3):
-        folder = tmp_path / str(number)
+    runs = 0
+    while runs < 3 or (kills < 6 and runs < 12):  # how many hit depends on the machine
+        folder = tmp_path / str(runs)
+        runs += 1
         for _ in range(8):
-            if run_child(server, folder, kind, random.uniform(0.1, 0.8) * seconds)[0]:
+            if run_child(server, folder, kind, random.uniform(0, 0.6) * seconds)[0]:
                 break
             kills += 1
         else:
@@ -342,4 +344,4 @@ def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
     server.stdin.close()
     server.wait(timeout=30)
     assert kills >= 6
-    print(f"{kind}: {kills} kills, 3 runs, 0 differ")
+    print(f"{kind}: {kills} kills, {runs} runs, 0 differ")
