@@ -1,5 +1,7 @@
 """Augmentation in a run of `finetune`: applied, reproducible, and gone on with exactly."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -68,15 +70,26 @@ class StopAfter(keras.callbacks.Callback):
 
 @pytest.mark.slow
 def test_a_resumed_run_draws_what_the_whole_one_drew(preset, tmp_path):
-    whole = train(preset, tmp_path / "whole", ENTRIES)
-    options = {"training": {"checkpoint_every": 1}}
-    with pytest.raises(KeyboardInterrupt):
-        train(preset, tmp_path / "half", ENTRIES, config=options, callbacks=[StopAfter()])
     path = tmp_path / "reviews.jsonl"
-    path.write_text("\n".join(__import__("json").dumps(row) for row in tiny_reviews(48)))
-    config = load_config(tmp_path / "half" / "config.yaml", [f"data.train={path}"])
-    resumed = finetune_from_config(config, resume=True)
-    assert equal(whole, resumed)
+    path.write_text("\n".join(json.dumps(row) for row in tiny_reviews(48)))
+
+    def config(name):
+        training = {"epochs": 2, "batch_size": 16, "checkpoint_every": 1, "dtype_policy": "float32"}
+        return load_config(
+            {
+                "task": "text_classification",
+                "preset": str(preset),
+                "output_dir": str(tmp_path / name),
+                "data": {"train": str(path)},
+                "augmentation": ENTRIES,
+                "training": training,
+            }
+        )
+
+    whole = finetune_from_config(config("whole"))
+    with pytest.raises(KeyboardInterrupt):
+        finetune_from_config(config("half"), callbacks=[StopAfter()])
+    assert equal(whole, finetune_from_config(config("half"), resume=True))
 
 
 def test_layers_and_entries_may_stand_together(preset, tmp_path):
