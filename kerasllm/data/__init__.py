@@ -5,6 +5,6 @@ looks closely, and `prepare` is all of it in order.
 
 From checked records to batches: `token_cache` makes token ids once, `widths`, `packing` and `epochs` say
 which texts make which batch, `collation` makes the arrays, and `batching` is all of it, as a
-`tf.data.Dataset`.
-Nothing but that data set imports TensorFlow or Keras.
+`tf.data.Dataset`. `augmentation` has the Keras layers that change batches in training.
+Nothing but that data set and those layers imports TensorFlow or Keras.
 """

@@ -47,14 +47,15 @@ def test_special_tokens_separate_and_the_unknown_one_does_not():
     assert table.whole[tokenizer.token_to_id("reader")]
 
 
-def test_pieces_have_a_form_with_a_space_and_one_without():
+def test_pieces_have_a_form_with_a_space():
     tokenizer = Tokenizer.from_json(family("gpt2"))
-    table = tokenizer.word_table
-    bare, spaced = tokenizer.token_to_id("The"), tokenizer.token_to_id("ĠThe")
-    assert spaced is None or table.spaced[bare] == spaced
-    reader = tokenizer.token_to_id("Ġreader")
-    assert table.spaced[reader] == reader
-    assert (table.spaced[Tokenizer.from_json(family("bert-uncased")).encode(["reader"])[0]] >= -1).all()
+    spaced = tokenizer.word_table.spaced
+    known = [number for number in range(len(spaced)) if spaced[number] not in (-1, number)]
+    assert len(known) > 50
+    for number in known:
+        assert tokenizer.id_to_token(int(spaced[number])) == f"Ġ{tokenizer.id_to_token(number)}"
+    marked = [number for number in range(len(spaced)) if tokenizer.id_to_token(number).startswith("Ġ")]
+    assert (spaced[marked] == marked).all()
 
 
 def test_words_are_encoded_as_they_stand_in_texts():
