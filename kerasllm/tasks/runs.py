@@ -66,7 +66,10 @@ def plan(request: Request) -> "Plan":
     from kerasllm.tasks import classification_run as steps
 
     prepared, preset = _prepared(request), _loaded(request.preset)
-    encoded = steps.encode_run(request.config, prepared, preset, augmentation=request.augmentation)
+    values = request.config.model_dump()
+    values["data"]["cache"] = None
+    config = RunConfig.model_validate(values)
+    encoded = steps.encode_run(config, prepared, preset, augmentation=request.augmentation)
     model = steps.build_model(encoded, prepared.label_map.names, preset)
     return steps.plan_run(encoded, model, prepared)
 
