@@ -157,6 +157,7 @@ def prepare_step(
         problem.train.element_spec,
         augmentation=problem.augmentation,
         loss_scaling=(policy or config.dtype_policy) == "mixed_float16",
+        jit_compile=config.jit_compile,
     )
 
 
