@@ -40,7 +40,7 @@ from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.automatic_rate import automatic_learning_rate
 from kerasllm.training.checkpoints import RunState
-from kerasllm.training.classification import TrainingData
+from kerasllm.training.classification import TrainingData, classification_problem
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.problem import Problem
 from kerasllm.training.resuming import check_resumed, warn_of_other_versions
@@ -246,10 +246,12 @@ def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData) ->
     """What the run would do; runs one step."""
     return make_plan(
         model,
-        encoded.data,
+        classification_problem(encoded.data, encoded.config.training, seed=encoded.config.seed),
         encoded.config.training,
         labels=prepared.label_map.names,
         sequence_length=encoded.config.data.sequence_length or 0,
+        num_train=prepared.train.num_rows,
+        num_validation=prepared.validation.num_rows if prepared.validation is not None else 0,
         num_test=prepared.test.num_rows if prepared.test is not None else 0,
         truncated_share=encoded.truncated_share,
     )

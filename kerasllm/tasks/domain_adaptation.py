@@ -19,6 +19,7 @@ from kerasllm.tasks.masked_language_run import (
     masking_of,
     save_adapted,
 )
+from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.trainer import TrainingResult, train
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from kerasllm.tasks.runs import Request
     from kerasllm.training.problem import Problem
 
-__all__ = ["adapt_to_domain"]
+__all__ = ["adapt_to_domain", "plan_adaptation"]
 
 _log = logging.getLogger("kerasllm")
 
@@ -60,6 +61,21 @@ def adapt_to_domain(request: "Request", directory: RunDirectory) -> Preset:
         raise type(result.stopped)(result.how_to_go_on(directory.path), status=result.stopped.status)
     _write_figures(directory, result, problem, config)
     return Preset.load(str(directory.model))
+
+
+def plan_adaptation(request: "Request") -> Plan:
+    """What the run would do; runs one step, and writes nothing."""
+    preset = request.preset if isinstance(request.preset, Preset) else Preset.load(str(request.preset))
+    prepared = prepare_texts(request.config.data, seed=request.config.seed, **request.sources)
+    config, problem = _problem(request.config, prepared, preset)
+    return make_plan(
+        build_masked_language_model(preset, dtype_policy=config.training.dtype_policy),
+        problem,
+        config.training,
+        sequence_length=config.data.sequence_length or preset.max_sequence_length,
+        num_train=prepared.train.num_rows,
+        num_validation=prepared.validation.num_rows if prepared.validation is not None else 0,
+    )
 
 
 def _problem(config: RunConfig, prepared: PreparedTexts, preset: Preset) -> tuple[RunConfig, "Problem"]:

@@ -65,11 +65,15 @@ def plan(request: Request) -> "Plan":
     """What the run would do; runs one step, and writes nothing."""
     from kerasllm.tasks import classification_run as steps
 
-    prepared, preset = _prepared(request), _loaded(request.preset)
     values = request.config.model_dump()
     values["data"]["cache"] = None
-    config = RunConfig.model_validate(values)
-    encoded = steps.encode_run(config, prepared, preset, augmentation=request.augmentation)
+    request = replace(request, config=RunConfig.model_validate(values))
+    if request.config.task == "masked_language_modeling":
+        from kerasllm.tasks.domain_adaptation import plan_adaptation
+
+        return plan_adaptation(request)
+    prepared, preset = _prepared(request), _loaded(request.preset)
+    encoded = steps.encode_run(request.config, prepared, preset, augmentation=request.augmentation)
     model = steps.build_model(encoded, prepared.label_map.names, preset)
     return steps.plan_run(encoded, model, prepared)
 

@@ -8,12 +8,13 @@ import keras
 import numpy as np
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.training.classification import TrainingData, classification_problem
 from kerasllm.training.out_of_memory import MemoryPlan
+from kerasllm.training.problem import Problem
 from kerasllm.training.timetable import Timetable
 from kerasllm.training.trainer import prepare_step
 
 _GIB = 2**30
+_ANY_RATE = 5.0e-5
 _log = logging.getLogger("kerasllm.training")
 
 
@@ -60,10 +61,10 @@ class Plan:
         return asdict(self)
 
     def __str__(self) -> str:
+        labels = f"labels       {', '.join(self.labels)}\n" if self.labels else ""
         return (
             f"rows         {self.num_train:,} train · {self.num_validation:,} validation · "
-            f"{self.num_test:,} test\n"
-            f"labels       {', '.join(self.labels)}\n"
+            f"{self.num_test:,} test\n{labels}"
             f"tokens       {self.tokens_per_epoch:,} an epoch · at most {self.sequence_length} a text · "
             f"{self.truncated_share:.1%} of the texts are cut\n"
             f"padding      {self.padding_share:.1%} of the places in the batches\n"
@@ -76,26 +77,31 @@ class Plan:
 
 def make_plan(
     model: keras.Model,
-    data: TrainingData,
+    problem: Problem,
     config: TrainingConfig,
     *,
-    labels: tuple[str, ...],
     sequence_length: int,
-    num_test: int,
-    truncated_share: float,
+    num_train: int,
+    num_validation: int = 0,
+    num_test: int = 0,
+    labels: tuple[str, ...] = (),
+    truncated_share: float = 0.0,
 ) -> Plan:
     """Runs one step on the longest batch and counts the rest.
 
     Args:
-        model: The classifier.
-        data: Encoded data.
+        model: What would be trained.
+        problem: What it would be trained on.
         config: The `training` section.
-        labels: Classes.
         sequence_length: Tokens kept of each text.
-        num_test: Rows of the test split.
-        truncated_share: Share of training rows that are cut.
+        num_train: Rows of the training split.
+        num_validation: Rows of the validation split. Defaults to 0.
+        num_test: Rows of the test split. Defaults to 0.
+        labels: Classes. Defaults to none.
+        truncated_share: Share of training rows that are cut. Defaults to 0.
     """
-    problem = classification_problem(data, config)
+    if config.learning_rate == "auto":  # the search is for the run
+        config = config.model_copy(update={"learning_rate": _ANY_RATE})
     batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
     table = Timetable(batches, accumulate=config.gradient_accumulation)
     step = prepare_step(model, problem, config, table)
@@ -109,14 +115,14 @@ def make_plan(
     trainable = int(sum(np.prod(variable.shape) for variable in model.trainable_variables))
     total = int(model.count_params())
     return Plan(
-        num_train=data.train.num_texts,
-        num_validation=data.validation.num_texts if data.validation else 0,
+        num_train=num_train,
+        num_validation=num_validation,
         num_test=num_test,
         labels=labels,
         sequence_length=sequence_length,
         steps_per_epoch=table.steps[0],
         num_steps=table.total,
-        tokens_per_epoch=int(data.train.lengths.sum()),
+        tokens_per_epoch=int(problem.train.num_tokens(0).sum()),
         truncated_share=truncated_share,
         padding_share=problem.train.padding_share,
         num_parameters=total,

@@ -6,6 +6,8 @@ import pytest
 
 import kerasllm
 from kerasllm import Preset
+from kerasllm.api import finetune_from_config
+from kerasllm.config.loading import load_config
 from kerasllm.errors import ConfigError
 from kerasllm.testing import tiny_bert, tiny_reviews
 
@@ -49,3 +51,17 @@ def test_a_figure_of_another_task_is_refused(tmp_path):
             task="masked_language_modeling",
             config={"training": {"monitor": "val_macro_f1"}},
         )
+
+
+def test_a_dry_run_plans_it(adapted, tmp_path):
+    (tmp_path / "texts.csv").write_text("text\n" + "".join(row["text"] + "\n" for row in tiny_reviews(40)))
+    settings = {
+        "task": "masked_language_modeling",
+        "preset": str(adapted.path),
+        "data": {"train": str(tmp_path / "texts.csv")},
+        "training": {"learning_rate": "auto", "batch_size": 8},
+    }
+    plan = finetune_from_config(load_config(settings), dry_run=True)
+    assert plan.num_train + plan.num_validation == 40
+    assert 0 < plan.first_loss < 20
+    assert "labels" not in str(plan)
