@@ -9,7 +9,7 @@ import pytest
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.token_ids import EncodedTexts
-from kerasllm.errors import TrainingError
+from kerasllm.errors import ConfigError, TrainingError
 from kerasllm.models.builders import build_classifier
 from kerasllm.models.presets import Preset
 from kerasllm.testing import tiny_bert
@@ -196,3 +196,28 @@ def test_a_rate_is_found_and_the_model_is_as_before(model):
     assert 1e-5 < rate < 1.0
     for one, other in zip(before, values(model), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# Bad input ---------------------------------------------------------------------------------------------
+
+
+class Breaks(keras.callbacks.Callback):
+    """A user's callback with a mistake in it."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 9:
+            raise ZeroDivisionError("of the user")
+
+
+def test_a_callback_that_raises_is_seen_as_it_is_and_the_checkpoint_is_kept(model, preset, tmp_path):
+    with pytest.raises(ZeroDivisionError, match="of the user") as caught:
+        run(model, tmp_path / "run", Breaks(), checkpoint_every=4)
+    assert "on_train_batch_end" in [entry.name for entry in caught.traceback]
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert "step-00000008" in names
+    assert run(make_model(preset), tmp_path / "run", checkpoint_every=4).state.step == 12
+
+
+def test_a_warmup_longer_than_the_run_is_refused(model, tmp_path):
+    with pytest.raises(ConfigError, match="`warmup` is 40 steps, the whole run has 12"):
+        run(model, tmp_path / "run", warmup=40)
