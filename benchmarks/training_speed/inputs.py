@@ -55,7 +55,9 @@ def classification(name, batch_size=BATCH):
     texts, targets = texts_of(name)
     ids, segments = preset.tokenizer.encode_with_segments(texts, sequence_length=512)
     encoded = EncodedTexts.from_lists(ids, segments, targets)
-    return make_source(encoded, _settings(TrainingConfig, batch_size), pad_id=preset.tokenizer.pad_id, seed=SEED)
+    return make_source(
+        encoded, _settings(TrainingConfig, batch_size), pad_id=preset.tokenizer.pad_id, seed=SEED
+    )
 
 
 def language(vocabulary):

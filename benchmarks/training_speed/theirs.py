@@ -51,7 +51,8 @@ class Theirs:
             callbacks=[_Slices(self.turns, self.answers)],
         )
         self.counts = (
-            counted(source.batch(0, n), source.batch(0, n)[1].ndim == 2) for n in range(1, options.max_steps + 1)
+            counted(source.batch(0, n), source.batch(0, n)[1].ndim == 2)
+            for n in range(1, options.max_steps + 1)
         )
         threading.Thread(target=trainer.train, daemon=True).start()
 
@@ -116,7 +117,10 @@ class _MeanPooled(torch.nn.Module):
 
 def _classifier(job):
     def convert(fed, targets, _):
-        return {**{k: torch.from_numpy(v) for k, v in fed.items()}, "labels": torch.from_numpy(targets).long()}
+        return {
+            **{k: torch.from_numpy(v) for k, v in fed.items()},
+            "labels": torch.from_numpy(targets).long(),
+        }
 
     return _MeanPooled(inputs.minilm()[1].path), inputs.classification(job), convert
 

@@ -12,7 +12,10 @@ from kerasllm.models.transformer.normalization import Normalization
 def test_activations_have_the_gradient_of_their_formula(name):
     values = tf.random.stateless_normal([2000], [1, 2]) * 4
     found = []
-    for function, dtype in ((ACTIVATIONS[name], tf.float64), (activation_of(name, training=True), tf.float32)):
+    for function, dtype in (
+        (ACTIVATIONS[name], tf.float64),
+        (activation_of(name, training=True), tf.float32),
+    ):
         x = tf.cast(values, dtype)
         with tf.GradientTape() as tape:
             tape.watch(x)
