@@ -54,10 +54,9 @@ def contestant(name, arguments):
 
 def made(name, arguments, spec):
     """The training step of a contestant."""
-    from kerasllm.training.objectives.causal_language_model import CausalLanguageModel
-
     from kerasllm.models.adapters import LoRASettings, add_lora
     from kerasllm.models.quantization import quantize_backbone
+    from kerasllm.training.objectives.causal_language_model import CausalLanguageModel
     from kerasllm.training.optimizers import build_optimizer
     from kerasllm.training.step import TrainingStep
 

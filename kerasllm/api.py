@@ -1,13 +1,12 @@
 """The two verbs: `finetune` makes a task model from a preset and data, `load` brings one back."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from kerasllm.errors import ConfigError, KerasLLMError, PresetError, RunDirectoryError
+from kerasllm.errors import ConfigError, PresetError, RunDirectoryError
 
 if TYPE_CHECKING:
     import keras
@@ -36,11 +35,12 @@ def finetune(
     learning_rate: float | None = None,
     lora_rank: int | None = None,
     dtype_policy: str | None = None,
+    augmentation: Sequence[Any] | None = None,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
     output_dir: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     config: "RunConfig | Mapping[str, Any] | str | os.PathLike[str] | None" = None,
-) -> "TextClassifier":
+) -> "TextClassifier | Preset":
     """Fine-tunes a pretrained model on your data, keeps the best epoch, and evaluates it.
 
     Args:
@@ -48,7 +48,8 @@ def finetune(
             KerasHub preset, or a loaded `Preset`.
         train_data: Path or paths (CSV, TSV, JSON Lines, Parquet, also compressed), DataFrame or Arrow
             table, list of dicts, `(x, y)`, or a `tf.data.Dataset` of texts and labels.
-        task: `"text_classification"`, the only task so far and the default.
+        task: `"text_classification"`, the default, or `"masked_language_modeling"`, which fits an encoder to
+            the texts of a domain and gives the `Preset` to fine-tune from.
         validation_data: A fraction of the training rows, or the same kinds as `train_data`; `None` for
             none. Defaults to 0.1.
         test_data: The same, for the final figures. Defaults to `None`.
@@ -60,6 +61,9 @@ def finetune(
         lora_rank: Rank of the LoRA adapters that are trained instead of all weights, e.g. 8; more on them in
             the config's section `model.lora`. Defaults to `None`, all weights.
         dtype_policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"` or `"auto"`, the default.
+        augmentation: What is done to the training texts, each epoch otherwise: a list of dicts such as
+            `{"name": "random_deletion", "rate": 0.1}`, or of layers of `kerasllm.data.augmentation`. Defaults
+            to nothing.
         callbacks: Plain Keras callbacks; they run last and see plain Keras logs.
         output_dir: Run directory. Where it holds a run of the same settings and data that has not
             finished, that one goes on; where it holds another, a time is appended. Defaults to
@@ -88,6 +92,7 @@ def finetune(
         "task": task,
         "output_dir": None if output_dir is None else os.fspath(output_dir),
         "seed": seed,
+        "augmentation": None if augmentation is None else [e for e in augmentation if _is_entry(e)],
         "data": {"columns": dict(columns) if columns else None},
         "training": {
             "epochs": epochs,
@@ -104,7 +109,11 @@ def finetune(
             sources[split] = value
     overrides = [] if lora_rank is None else [f"model.lora.rank={lora_rank}"]
     loaded = load_config(_merged(config, preset, settings), overrides)
-    return cast("TextClassifier", _run(loaded, preset=preset, sources=sources, callbacks=callbacks))
+    entries = iter(loaded.augmentation)
+    layers = [next(entries) if _is_entry(e) else e for e in augmentation or ()] or loaded.augmentation
+    from kerasllm.tasks.runs import Request, run
+
+    return run(Request(loaded, preset, sources, layers, callbacks))
 
 
 def finetune_from_config(
@@ -113,7 +122,7 @@ def finetune_from_config(
     resume: bool = False,
     dry_run: bool = False,
     callbacks: Sequence["keras.callbacks.Callback"] = (),
-) -> "TextClassifier | Plan":
+) -> "TextClassifier | Preset | Plan":
     """Runs a config, as `kerasllm finetune` does.
 
     Args:
@@ -127,7 +136,16 @@ def finetune_from_config(
         raise ConfigError(
             "`data.train` is missing: name the file to train on, e.g. `-s data.train=reviews.csv`."
         )
-    return _run(config, preset=config.preset, sources={}, callbacks=callbacks, resume=resume, dry_run=dry_run)
+    from kerasllm.tasks.runs import Request, plan, run
+
+    request = Request(
+        config,
+        config.preset,
+        augmentation=config.augmentation,
+        callbacks=callbacks,
+        resume=resume,
+    )
+    return plan(request) if dry_run else run(request)
 
 
 def load(path: str | os.PathLike[str]) -> "TextClassifier":
@@ -178,148 +196,9 @@ def _is_export(path: Path) -> bool:
     return any(next(path.glob(name), None) for name in ("saved_model.pb", "[0-9]*/saved_model.pb"))
 
 
-def _run(
-    config: "RunConfig",
-    *,
-    preset: Any,
-    sources: dict[str, Any],
-    callbacks: Sequence["keras.callbacks.Callback"] = (),
-    resume: bool = False,
-    dry_run: bool = False,
-) -> "TextClassifier | Plan":
-    """Everything a run does, in order; each step is one function of the layers below."""
-    from kerasllm.data.prepare import prepare
-
-    split_seed = config.seed if config.data.split_seed is None else config.data.split_seed
-    if dry_run:
-        prepared = prepare(config.data, task=config.task, seed=split_seed, **sources)
-        return _plan(config, prepared, preset)
-    if config.seeds is not None:
-        return _run_seeds(
-            config, split_seed, preset=preset, sources=sources, callbacks=callbacks, resume=resume
-        )
-
-    from kerasllm.training.run_directory import recorded
-
-    with recorded(_open_run_directory(config, resume=resume)) as run:
-        prepared = prepare(config.data, task=config.task, seed=split_seed, **sources)
-        return _train(config, prepared, preset, run=run, callbacks=callbacks, resume=resume)
-
-
-def _run_seeds(
-    config: "RunConfig", split_seed: int, *, preset: Any, resume: bool, **options: Any
-) -> "TextClassifier":
-    """Runs a config once for each of its seeds, and keeps the best; runs that have finished are kept."""
-    from kerasllm.config.defaults import default_output_dir
-    from kerasllm.evaluation.seeds import SeedFigures
-    from kerasllm.resources.atomic import atomic_write
-    from kerasllm.training.callbacks import is_better_low
-    from kerasllm.training.resuming import is_finished
-
-    preset = _loaded(preset)
-    folder = Path(os.path.abspath(config.output_dir or default_output_dir(config)))
-    metrics, values = {}, {}
-    for seed in config.seeds or ():
-        path = folder / f"seed-{seed}"
-        single = _with_seed(config, seed, split_seed, path)
-        if not is_finished(path, single):
-            _log.info("Seed %d of %s.", seed, config.seeds)
-            _run(single, preset=preset, resume=resume and path.is_dir(), **options)
-        metrics[seed] = json.loads((path / "metrics.json").read_text())
-        values[seed] = metrics[seed].get("best_value")
-    known = {seed: value for seed, value in values.items() if value is not None}
-    choose = min if is_better_low(config.training.monitor or "") else max
-    best = choose(known, key=lambda seed: known[seed]) if known else next(iter(values))
-    classifier = load(folder / f"seed-{best}")
-    classifier.run_directory = folder / f"seed-{best}"
-    classifier.seeds = SeedFigures.of(metrics, best_seed=best)
-    atomic_write(folder / "seeds.json", json.dumps(classifier.seeds.to_dict(), indent=1) + "\n")
-    export = config.export
-    if export.path is not None:
-        classifier.exported = classifier.export(export.path, version=export.version, dtype=export.dtype)
-    return classifier
-
-
-def _with_seed(config: "RunConfig", seed: int, split_seed: int, path: Path) -> "RunConfig":
-    values = config.model_dump()
-    values.update(seed=seed, seeds=None, output_dir=str(path))
-    values["data"]["split_seed"] = split_seed
-    values["export"]["path"] = None
-    return type(config).model_validate(values)
-
-
-def _plan(config: "RunConfig", prepared: Any, preset: Any) -> "Plan":
-    from kerasllm.tasks import classification_run as steps
-
-    loaded = _loaded(preset)
-    encoded = steps.encode_run(config, prepared, loaded)
-    return steps.plan_run(
-        encoded, steps.build_model(encoded, prepared.label_map.names, loaded), prepared, loaded
-    )
-
-
-def _train(
-    config: "RunConfig", prepared: Any, preset: Any, *, run: Any, callbacks: Sequence[Any], resume: bool
-) -> "TextClassifier":
-    import keras
-
-    from kerasllm.resources.atomic import atomic_remove
-    from kerasllm.tasks import classification_run as steps
-    from kerasllm.tasks.adaptation import keep_adapter
-    from kerasllm.training.classification import classification_problem
-    from kerasllm.training.trainer import train
-
-    keras.utils.set_random_seed(config.seed)
-    loaded = _loaded(preset)
-    encoded = steps.encode_run(config, prepared, loaded)
-    model = steps.build_model(encoded, prepared.label_map.names, loaded)
-    problem = classification_problem(encoded.data, encoded.config.training, seed=config.seed)
-    config = steps.with_learning_rate(encoded.config, model, problem, run)
-    config = steps.record_inputs(run, config, prepared, loaded, resume=resume)
-    result = train(model, problem, config.training, run=run, callbacks=callbacks)
-    classifier = steps.finished_classifier(result.model, encoded, prepared, loaded)
-    classifier.history, classifier.run_directory = result.state.history, run.path
-    if run.model.exists():
-        atomic_remove(run.model)  # of an earlier, interrupted try in the same directory
-    classifier.save(run.model)
-    keep_adapter(result.model, run.adapter, base_model=str(loaded.handle))
-    if result.stopped is not None:
-        raise type(result.stopped)(result.how_to_go_on(run.path), status=result.stopped.status)
-    steps.evaluate_run(classifier, prepared, config, run, state=result.state)
-    facts = steps.training_facts(result, problem, config)
-    steps.report_run(classifier, prepared, config, run, training=facts)
-    if config.export.path is not None:
-        classifier.exported = classifier.export(
-            config.export.path,
-            version=config.export.version,
-            dtype=config.export.dtype,
-            probes=steps.probe_rows(prepared, pair=classifier.pair),
-        )
-    return classifier
-
-
-def _open_run_directory(config: "RunConfig", *, resume: bool) -> Any:
-    from kerasllm.config.defaults import default_output_dir
-    from kerasllm.config.dumping import dump_config
-    from kerasllm.training.resuming import check_resumed, open_unfinished
-    from kerasllm.training.run_directory import RunDirectory
-
-    output_dir = config.output_dir or default_output_dir(config)
-    if resume:
-        run = RunDirectory.reopen(output_dir)
-        try:
-            check_resumed(run.path, config)
-        except KerasLLMError:
-            run.close()
-            raise
-        return run
-    return open_unfinished(output_dir, config) or RunDirectory.create(output_dir, dump_config(config))
-
-
-def _loaded(preset: Any) -> "Preset":
-    from kerasllm.models.presets import Preset
-
-    return preset if isinstance(preset, Preset) else Preset.load(str(preset))
+def _is_entry(value: Any) -> bool:
+    """Whether it is (or was meant as) an entry of the config, and no layer."""
+    return isinstance(value, Mapping | str)
 
 
 def _merged(config: Any, preset: Any, settings: dict[str, Any]) -> dict[str, Any]:

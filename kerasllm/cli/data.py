@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kerasllm.cli.commands import Command
+from kerasllm.cli.data_augment import augment
 from kerasllm.cli.options import overrides_option
 from kerasllm.cli.terminal import printable, write_json
 from kerasllm.config.loading import load_config, load_data_config
@@ -21,6 +22,9 @@ __all__ = ["command"]
 @click.group()
 def command() -> None:
     """Look at data before training on it."""
+
+
+command.add_command(augment)
 
 
 @command.command(cls=Command)

@@ -29,12 +29,15 @@ def command(config: str, overrides: tuple[str, ...], dry_run: bool, resume: bool
     checked = load_config(config, overrides, require_data=True)
 
     from kerasllm.api import finetune_from_config
-    from kerasllm.cli.screens import show_plan, show_run, summarize_run
+    from kerasllm.cli.screens import show_adapted, show_plan, show_run, summarize_run
 
     result = finetune_from_config(checked, resume=resume, dry_run=dry_run)
+    from kerasllm.models.presets import Preset
     from kerasllm.training.plan import Plan
 
     if isinstance(result, Plan):
         show_plan(result)
+    elif isinstance(result, Preset):
+        show_adapted(result)
     else:
         show_run(summarize_run(result))

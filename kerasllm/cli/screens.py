@@ -14,11 +14,20 @@ from kerasllm.cli.terminal import printable, write_json
 
 if TYPE_CHECKING:
     from kerasllm.evaluation.evaluator import Evaluation
+    from kerasllm.models.presets import Preset
     from kerasllm.serving.exported_model import ExportedModel
     from kerasllm.tasks.text_classification import TextClassifier
     from kerasllm.training.plan import Plan
 
-__all__ = ["RunSummary", "show_evaluation", "show_export", "show_plan", "show_run", "summarize_run"]
+__all__ = [
+    "RunSummary",
+    "show_adapted",
+    "show_evaluation",
+    "show_export",
+    "show_plan",
+    "show_run",
+    "summarize_run",
+]
 
 _REST_URL = "http://127.0.0.1:8501"
 _EXAMPLE = ("A joy from start to end.", "I left before the end.")
@@ -91,6 +100,22 @@ def show_run(summary: RunSummary) -> None:
     rows.append(("Export", summary.export_directory or "none (`export.path` is not set)"))
     rows.extend(("Warning", warning) for warning in summary.warnings)
     _show(rows, next_commands(summary))
+
+
+def show_adapted(preset: "Preset") -> None:
+    """Prints the last screen of a run that made a checkpoint to go on from."""
+    model = Path(preset.path)
+    figures = _read_metrics(model.parent)
+    rows = [
+        (f"Validation {name.replace('_', ' ')}", f"{figures[name]:.4g}")
+        for name in ("loss", "perplexity", "token_accuracy")
+        if name in figures
+    ]
+    if kept := _kept(figures):
+        rows.append(("Kept", kept))
+    rows += [("Run", _shown_path(model.parent)), ("Checkpoint", _shown_path(model))]
+    path = shlex.quote(_shown_path(model))
+    _show(rows, [f"kerasllm finetune text_classification/my_data -s preset={path} -s data.train=FILE"])
 
 
 def next_commands(summary: RunSummary) -> list[str]:

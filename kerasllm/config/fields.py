@@ -16,6 +16,7 @@ __all__ = [
     "close_match",
     "describe",
     "dotted",
+    "entry_fields",
     "field_names",
     "meant_field",
     "section_of",
@@ -59,6 +60,23 @@ def annotation_at(path: Path, model: type[BaseModel] = RunConfig) -> Any | None:
     return annotation
 
 
+def entry_fields(path: Path, value: Any) -> list[str]:
+    """Returns the names of the fields of a section that stands in a list, by the `name` that it has.
+
+    Args:
+        path: Where the section is.
+        value: What stands there.
+    """
+    models = [_bare(choice) for choice in _choices(annotation_at(path)) if _is_model(_bare(choice))]
+    named = [model for model in models if _has_name(model, value)]
+    return sorted({name for model in named or models for name in model.model_fields})
+
+
+def _has_name(model: type[BaseModel], value: Any) -> bool:
+    field = model.model_fields.get("name")
+    return field is not None and isinstance(value, dict) and value.get("name") in get_args(field.annotation)
+
+
 def takes(annotation: Any, kind: Any) -> bool:
     """Tells whether a value of `kind` (`float`, `type(None)`, ...) may stand at a field."""
     return any(_bare(choice) is kind for choice in _choices(annotation))
@@ -91,7 +109,7 @@ def meant_field(path: Path) -> str | None:
 def describe(annotation: Any) -> str:
     """Says in words what a field takes, e.g. `a whole number of at least 1`."""
     choices = [choice for choice in _choices(annotation) if _bare(choice) is not type(None)]
-    parts = [_describe_one(choice) for choice in choices]
+    parts = list(dict.fromkeys(_describe_one(choice) for choice in choices))
     if len(choices) < len(_choices(annotation)):
         parts.append("none")
     return f"{', '.join(parts[:-1])} or {parts[-1]}" if len(parts) > 1 else parts[0]

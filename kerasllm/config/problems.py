@@ -1,7 +1,7 @@
 """Turns what pydantic found into sentences: the field, what was received, what is expected, the remedy."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -11,6 +11,7 @@ from kerasllm.config.fields import (
     close_match,
     describe,
     dotted,
+    entry_fields,
     field_names,
     meant_field,
     takes,
@@ -64,7 +65,9 @@ def _describe(
     if first["type"] == "missing":
         return f"{where} is missing: it takes {_expected(path)}."
     if first["type"] == "extra_forbidden":
-        return f"{where} is not a field.{_meant(path)}"
+        return f"{where} is not a field.{_meant(path, value)}"
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{where}: {_which_entry(first)}"
     if first["loc"][-1] == "[key]":
         return f"{where}: {_quote(path[-1])} is not a key of `{dotted(path[:-1])}`. {_choose(first)}"
     received = _value_at(value, path)
@@ -93,6 +96,8 @@ def _expected(path: Path) -> str:
 
 def _remedy(path: Path, received: Any, written: Mapping[Path, Written]) -> str:
     annotation = annotation_at(path)
+    if isinstance(received, str) and path and isinstance(path[-1], int) and _is_entry(annotation):
+        return f" Write `{{name: {received}}}`."
     source = written.get(path)
     if source is not None and not source.quoted and not isinstance(received, str) and takes(annotation, str):
         return f' Put it in quotes: "{source.text}".'
@@ -101,6 +106,11 @@ def _remedy(path: Path, received: Any, written: Mapping[Path, Written]) -> str:
     if source is not None and source.quoted and isinstance(received, str):
         return " Leave out the quotes if it is not meant as text."
     return ""
+
+
+def _is_entry(annotation: Any) -> bool:
+    parts = _parts(annotation)
+    return bool(parts) and all("name" in getattr(part, "model_fields", {}) for part in parts)
 
 
 def _choices(annotation: Any) -> list[str]:
@@ -117,7 +127,33 @@ def _choose(error: dict[str, Any]) -> str:
     return f"Did you mean {match!r}?" if match else f"Use {expected}."
 
 
-def _meant(path: Path) -> str:
+def _which_entry(error: dict[str, Any]) -> str:
+    key = str(error["ctx"]["discriminator"]).strip("'")
+    annotation = annotation_at(error["loc"])
+    names = [name for part in _parts(annotation) for name in _choices(part.model_fields[key].annotation)]
+    expected = f"expected one of {', '.join(repr(name) for name in sorted(names))}."
+    found = error["input"].get(key)
+    if found is None:
+        return f"the `{key}` is missing, {expected}"
+    match = close_match(str(found), names)
+    return f"received the `{key}` {_quote(found)}, {expected}" + (
+        f" Did you mean {match!r}?" if match else ""
+    )
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The sections that may stand at a place where one of several does."""
+    if isinstance(annotation, type):
+        return [annotation]
+    inside = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [part for choice in inside for part in _parts(choice)]
+
+
+def _meant(path: Path, value: Any) -> str:
+    if any(isinstance(part, int) for part in path):
+        names = entry_fields(path[:-1], _value_at(value, path[:-1]))
+        found = close_match(str(path[-1]), names)
+        return f" Did you mean `{found}`?" if found else f" There is {', '.join(names)}."
     match = meant_field(path)
     if match:
         return f" Did you mean `{match}`?"

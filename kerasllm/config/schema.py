@@ -7,7 +7,18 @@ Fields whose default is `None` are derived from the data or the checkpoint by th
 import difflib
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from kerasllm.config.augmentation import AugmentationConfig
+from kerasllm.config.model import LoRAConfig, ModelConfig
+from kerasllm.config.section import (
+    Count,
+    Files,
+    Fraction,
+    Section,
+    Text,
+)
+from kerasllm.config.training import ParameterGroupConfig, TrainingConfig
 
 __all__ = [
     "CLEANING_STEPS",
@@ -22,7 +33,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
-Task = Literal["text_classification"]
+Task = Literal["text_classification", "masked_language_modeling"]
 if TYPE_CHECKING:  # a mapping with such keys is then a mapping of text, too
     Role = str
 else:
@@ -30,7 +41,6 @@ else:
 CleaningStep = Literal[
     "strip", "unicode_nfc", "html_entities", "control_characters", "drop_empty", "drop_duplicates"
 ]
-AdapterRole = Literal["query", "key", "value", "output", "feed_forward", "all"]
 CLEANING_STEPS: tuple[str, ...] = CleaningStep.__args__  # type: ignore[attr-defined]
 
 # What is measured on the validation rows of each task; the first is what decides where nothing is said.
@@ -45,24 +55,8 @@ MONITORS: dict[str, tuple[str, ...]] = {
         "val_brier_score",
         "val_calibration_error",
     ),
+    "masked_language_modeling": ("val_loss", "val_perplexity", "val_token_accuracy"),
 }
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
-File = Annotated[str, Field(min_length=1, title="a file")]
-Files = File | Annotated[list[File], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys, wrong types, infinities and later changes are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True
-    )
 
 
 class DataConfig(Section):
@@ -152,181 +146,6 @@ class DataConfig(Section):
         return self
 
 
-class LoRAConfig(Section):
-    """Small matrices that are trained beside the frozen backbone, instead of all its weights."""
-
-    rank: Count = Field(default=8, description="Width of the small matrices.")
-    alpha: Positive = Field(
-        default=16.0, description="Their product is scaled by alpha / rank, or alpha / sqrt(rank)."
-    )
-    dropout: Share = Field(default=0.0, description="Dropout rate of what goes into them.")
-    roles: Annotated[list[AdapterRole], Field(min_length=1)] = Field(
-        default=["query", "value"],
-        description="Which dense layers get them; `all` for every one.",
-    )
-    rank_stabilized: bool = Field(
-        default=False, description="Whether the scale is alpha / sqrt(rank) (rsLoRA), which suits high ranks."
-    )
-    dora: bool = Field(
-        default=False,
-        description="Whether the length of each column of the matrices is learned by itself (DoRA).",
-    )
-    quantize_base: Literal["none", "int8"] = Field(
-        default="none", description="Whether the frozen matrices are kept in 8 bits (QLoRA)."
-    )
-
-
-class ModelConfig(Section):
-    """What is put on top of the pretrained backbone, and what of it is trained."""
-
-    pooling: Literal["auto", "cls", "mean"] = Field(
-        default="auto",
-        description="How token vectors become one: the first, the mean, or what fits the checkpoint.",
-    )
-    dropout: Share | None = Field(
-        default=None, description="Dropout rate in backbone and head; the checkpoint's own when left out."
-    )
-    lora: LoRAConfig | None = Field(
-        default=None, description="Adapters to train instead of all weights; none to train all weights."
-    )
-
-
-class ParameterGroupConfig(Section):
-    """What is different about the weights whose path a pattern is found in."""
-
-    pattern: Text = Field(description="Regular expression, searched anywhere in the path of a weight.")
-    learning_rate_multiplier: Positive | None = Field(
-        default=None, description="Their learning rate is this times the run's."
-    )
-    weight_decay: NotNegative | None = Field(default=None, description="Their weight decay; 0 for none.")
-    frozen: bool | None = Field(
-        default=None, description="Whether they are not trained, and cost no memory of the optimizer."
-    )
-
-
-class TrainingConfig(Section):
-    """How the weights are changed."""
-
-    epochs: Count = Field(default=3, description="Passes over the training rows.")
-    batch_size: Count = Field(default=32, description="Texts of a batch; packed rows where `packing` is set.")
-    batch_tokens: Annotated[int, Field(ge=8)] | None = Field(
-        default=None,
-        description="Most tokens of a batch, padding included, in place of `batch_size`; none for that.",
-    )
-    num_widths: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None,
-        description="Most padded lengths that batches have: fewer are quicker to compile, more pad less; "
-        "derived from the device when left out.",
-    )
-    packing: bool = Field(
-        default=False,
-        description="Whether several texts share a row without seeing each other, so that little is padding.",
-    )
-    packing_length: Annotated[int, Field(ge=8)] | None = Field(
-        default=None,
-        description="Tokens of a packed row; `data.sequence_length` when left out.",
-    )
-    gradient_accumulation: Count = Field(
-        default=1,
-        description="Batches of an optimizer step; their loss is the mean over everything in them.",
-    )
-    learning_rate: Positive | Literal["auto"] = Field(
-        default=5.0e-5,
-        description="Highest learning rate of the schedule; auto finds one in a short search before the run.",
-    )
-    optimizer: Literal["adamw", "adafactor", "lion", "muon"] = Field(
-        default="adamw", description="What turns gradients into changes of the weights."
-    )
-    beta_1: Share | None = Field(
-        default=None, description="Decay of the mean of the gradients; the optimizer's own when left out."
-    )
-    beta_2: Share | None = Field(
-        default=None, description="Decay of the mean of their squares; the optimizer's own when left out."
-    )
-    epsilon: Positive | None = Field(
-        default=None, description="Added to the divisor; the optimizer's own when left out."
-    )
-    weight_decay: NotNegative = Field(
-        default=0.01, description="Decoupled weight decay; biases and norms are never decayed."
-    )
-    warmup: Share | Count = Field(
-        default=0.1,
-        description="Share of all steps, or number of steps, in which the learning rate rises from zero.",
-    )
-    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "one_cycle"] = Field(
-        default="linear", description="How the learning rate falls after the warm-up."
-    )
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None,
-        description="Factor of the learning rate from each layer to the one below; none for one rate.",
-    )
-    groups: list[ParameterGroupConfig] | None = Field(
-        default=None, description="Weights with a learning rate or weight decay of their own, or frozen."
-    )
-    unfreeze: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
-        default=None,
-        description="Layers below the head that are trained in the first epoch, the second, and so on; the "
-        "last number holds from there on; none to train all from the start.",
-    )
-    gradient_clip: Positive | None = Field(
-        default=1.0, description="Largest norm of the gradient, see `clip_by`; none for no clipping."
-    )
-    clip_by: Literal["global_norm", "norm", "value"] = Field(
-        default="global_norm",
-        description="What `gradient_clip` limits: the norm of all gradients, of each, or each value.",
-    )
-    ema: Fraction | None = Field(
-        default=None,
-        description="Decay of averaged weights, such as 0.999, which are then evaluated and kept; none for "
-        "the weights themselves.",
-    )
-    label_smoothing: Share = Field(
-        default=0.0, description="Share of each target that is spread over the other classes."
-    )
-    class_weights: Literal["balanced"] | dict[Text, Positive] | None = Field(
-        default=None,
-        description="Weight of each class in the loss, or `balanced` for inverse frequency; none for equal.",
-    )
-    monitor: Text | None = Field(
-        default=None,
-        description="The validation figure that decides which state is the best, such as `val_accuracy`; "
-        "`val_macro_f1` of a classifier when left out.",
-    )
-    patience: Count | None = Field(
-        default=None,
-        description="Epochs without improvement after which training stops; none to run them all.",
-    )
-    patience_steps: Count | None = Field(
-        default=None,
-        description="Steps without improvement after which training stops; none to run them all.",
-    )
-    evaluate_every: Count | None = Field(
-        default=None,
-        description="Steps between two evaluations, beside the one after each epoch; none for that one only.",
-    )
-    checkpoint_every: Count | None = Field(
-        default=None,
-        description="Steps between two checkpoints, beside the one after each epoch; none for that one only.",
-    )
-    dtype_policy: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        default="auto", description="Precision of the computation; auto is what the device computes natively."
-    )
-    on_nonfinite: Literal["stop", "safer_policy"] = Field(
-        default="stop",
-        description="At a loss or gradient that is no number: stop, or go on from the last good state in "
-        "the next more exact dtype policy.",
-    )
-
-    @model_validator(mode="after")
-    def _packing_length_needs_packing(self) -> "TrainingConfig":
-        if self.packing_length is not None and not self.packing:
-            raise ValueError(
-                f"`training.packing_length` is {self.packing_length}, but nothing is packed; set "
-                "`training.packing` to true, or leave `training.packing_length` out"
-            )
-        return self
-
-
 class EvaluationConfig(Section):
     """How the final figures are made."""
 
@@ -373,6 +192,11 @@ class RunConfig(Section):
         "`output_dir`, whose best is kept, with mean and deviation of the figures; none for one run.",
     )
     data: DataConfig = Field(default_factory=DataConfig, description=DataConfig.__doc__)
+    augmentation: list[AugmentationConfig] = Field(
+        default=[],
+        description="What is done to the training texts, each epoch otherwise, in this order: a list of "
+        "`{name: random_deletion, rate: 0.1}` and the like.",
+    )
     model: ModelConfig = Field(default_factory=ModelConfig, description=ModelConfig.__doc__)
     training: TrainingConfig = Field(default_factory=TrainingConfig, description=TrainingConfig.__doc__)
     evaluation: EvaluationConfig = Field(
@@ -382,7 +206,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _patience_has_something_to_watch(self) -> "RunConfig":
-        for name in ("patience", "patience_steps", "evaluate_every"):
+        for name in ("patience", "patience_steps", "evaluate_every", "average_checkpoints"):
             if getattr(self.training, name) is not None and self.data.validation is None:
                 raise ValueError(
                     f"`training.{name}` needs validation rows to watch, but `data.validation` is none; "
@@ -414,6 +238,29 @@ class RunConfig(Section):
                 "`training.unfreeze` trains layers of the backbone, which `model.lora` leaves frozen; set "
                 "one of the two"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_mixup(self) -> "RunConfig":
+        names = [entry.name for entry in self.augmentation]
+        if names.count("mixup") > 1:
+            raise ValueError("`augmentation` has `mixup` more than once; leave one, as each mixes all texts")
+        if "mixup" in names and self.training.r_drop:
+            raise ValueError(
+                "`augmentation` has `mixup`, and `training.r_drop` compares two passes over each text, which "
+                "mixed texts do not have; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _synonyms_are_there(self) -> "RunConfig":
+        for number, entry in enumerate(self.augmentation):
+            wants = getattr(entry, "source", None) == "synonyms"
+            if wants and entry.synonyms is None:  # type: ignore[union-attr]
+                raise ValueError(
+                    f"`augmentation[{number}]` has the source 'synonyms', but no `synonyms`; give a mapping "
+                    "such as `{good: [fine, nice]}`, or a JSON file of one"
+                )
         return self
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 import os
 import resource
+from collections.abc import Iterator
+from pathlib import Path
 
 from kerasllm.errors import DataError
 
@@ -15,10 +17,18 @@ MAX_MEMBERS = 10_000  # of a ZIP archive
 # Measured on CSV: with 500 characters a row, reading and comparing all rows takes 3.3 times their bytes
 # (with 15 characters a row 16 times, but then few bytes are many rows).
 MEMORY_FACTOR = 4
+_GROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
+)
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: of the machine, and of its own limit."""
+    """Bytes that this process may still take: of the machine, of its container, and of its own limit."""
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
@@ -31,7 +41,24 @@ def available_memory() -> int:
         with open("/proc/self/statm", encoding="ascii") as file:
             used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         available = min(available, limit - used)
+    for limit, used in _containers():
+        available = min(available, limit - used)
     return max(available, 0)
+
+
+def _containers() -> Iterator[tuple[int, int]]:
+    """Limit and use of the control group that a container is, by both versions of the interface.
+
+    File caches count as used, but are given back when memory is short.
+    """
+    for limit, used, cache in _GROUPS:
+        try:
+            most = int(Path(limit).read_text())
+            taken = int(Path(used).read_text())
+            counts = dict(line.split() for line in Path(cache).read_text().splitlines())
+        except (OSError, ValueError):  # there is none, or the limit is `max`
+            continue
+        yield most, taken - int(counts.get("inactive_file", 0))
 
 
 def check_memory(shown: str, num_bytes: int, available: int) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kerasllm.config.schema import DataConfig
@@ -103,6 +103,72 @@ def prepare(
     )
 
 
+@dataclass(frozen=True)
+class PreparedTexts:
+    """Texts without labels that are ready to train on.
+
+    Attributes:
+        train: Training rows, cleaned.
+        validation: Held-out rows, or `None`.
+        warnings: Everything that was logged as a warning on the way.
+    """
+
+    train: Records
+    validation: Records | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def by_split(self) -> dict[str, Records]:
+        """The parts that there are, by name."""
+        parts = {"train": self.train, "validation": self.validation}
+        return {name: records for name, records in parts.items() if records is not None}
+
+
+def prepare_texts(
+    config: DataConfig,
+    *,
+    train: Any = None,
+    validation: Any = None,
+    test: Any = None,
+    seed: int = 0,
+) -> PreparedTexts:
+    """Does what `prepare` does, but for texts alone: labels are neither needed nor looked at.
+
+    Args:
+        config: The `data` section of a run config.
+        train: Rows of any kind that `read_records` takes, instead of the config's files.
+        validation: The same, or a fraction of the training rows.
+        test: The same; left aside, as nothing is tested.
+        seed: Decides which rows a fraction takes. Defaults to `0`.
+
+    Raises:
+        DataError: If rows cannot be read; names everything wrong with all files.
+    """
+    warnings: list[str] = []
+    sources = _choose_sources(config, train, validation, test)
+    parts = _read(config, "masked_language_modeling", sources, warnings, require_label=False)
+    parts = {
+        name: _texts_of(_sample(records, config.max_rows, config.split_seed or seed))
+        for name, records in parts.items()
+    }
+    parts = _split(parts, sources, seed if config.split_seed is None else config.split_seed)
+    parts = _drop_empty_held_out(config, parts, warnings)
+    parts["train"], _ = clean(parts["train"], config.cleaning)
+    check_no_empty(list(parts.values()), config.cleaning)
+    parts["train"], _ = _remove_leaks(config, parts, warnings)
+    for warning in warnings:
+        logger.warning(warning)
+    return PreparedTexts(parts["train"], parts.get("validation"), tuple(warnings))
+
+
+def _texts_of(records: Records) -> Records:
+    """The same rows, without labels."""
+    table = records.table.select(
+        [name for name in ("text", "text_pair") if name in records.table.column_names]
+    )
+    return replace(records, table=table)
+
+
 def _choose_sources(config: DataConfig, train: Any, validation: Any, test: Any) -> dict[str, Any]:
     given = {"train": train, "validation": validation, "test": test}
     told = {"train": config.train, "validation": config.validation, "test": config.test}
@@ -123,7 +189,12 @@ def _choose_sources(config: DataConfig, train: Any, validation: Any, test: Any) 
 
 
 def _read(
-    config: DataConfig, task: str, sources: Mapping[str, Any], warnings: list[str]
+    config: DataConfig,
+    task: str,
+    sources: Mapping[str, Any],
+    warnings: list[str],
+    *,
+    require_label: bool = True,
 ) -> dict[str, Records]:
     parts: dict[str, Records] = {}
     errors: list[KerasLLMError] = []
@@ -135,6 +206,7 @@ def _read(
                 source,
                 columns={str(role): column for role, column in (config.columns or {}).items()},
                 task=task,
+                require_label=require_label,
                 encoding=config.encoding,
                 max_bad_rows=config.max_bad_rows,
                 cast_text=config.cast_text,

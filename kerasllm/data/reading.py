@@ -16,7 +16,7 @@ from kerasllm.data.values import check_labels, check_texts
 from kerasllm.errors import DataError, LabelError
 from kerasllm.resources.resolve import resolve
 
-TASKS = ("text_classification",)
+TASKS = ("text_classification", "masked_language_modeling")
 
 
 def read_records(

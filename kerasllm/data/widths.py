@@ -24,8 +24,8 @@ def choose_widths(lengths: np.ndarray, most: int) -> np.ndarray:
         most: How many widths there may be.
 
     Returns:
-        At most `most` lengths, rising, `int64`; the last holds the longest text. Multiples of 8 where `most` is
-        32 or less.
+        At most `most` lengths, rising, `int64`; the last holds the longest text. Multiples of 8 where `most`
+        is 32 or less.
 
     Example:
     >>> choose_widths(np.array([3, 5, 7, 60, 61]), 2)

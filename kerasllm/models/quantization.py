@@ -91,6 +91,7 @@ def replace_by_int8(layer: Dense) -> None:
     with in_scope_of(layer):
         matrix.build((None, layer.input_dim))
     with unlocked(layer):
-        layer._untrack_variable(layer._kernel)  # as Keras' own `quantize` does
+        layer._untrack_variable(layer._kernel)
+        layer._delete_tracking("_kernel")  # else TensorFlow would hold the matrix for ever
         layer._kernel = None
         layer.int8 = matrix

@@ -16,10 +16,11 @@ from kerasllm.config.dumping import dump_config
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.audit import audit, token_facts
+from kerasllm.data.augmentation.building import build
 from kerasllm.data.epochs import MOST_WIDTHS
 from kerasllm.data.findings import token_warnings
 from kerasllm.data.labels import LabelMap
-from kerasllm.data.prepare import PreparedData
+from kerasllm.data.prepare import PreparedData, PreparedTexts
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
 from kerasllm.data.token_cache import prepare_tokens, token_cache
@@ -39,11 +40,11 @@ from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.automatic_rate import automatic_learning_rate
 from kerasllm.training.checkpoints import RunState
-from kerasllm.training.classification import TrainingData
+from kerasllm.training.classification import TrainingData, classification_problem
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.problem import Problem
-from kerasllm.training.resuming import check_resumed
-from kerasllm.training.run_directory import RunDirectory
+from kerasllm.training.resuming import check_resumed, warn_of_other_versions
+from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 from kerasllm.training.trainer import TrainingResult
 
 _log = logging.getLogger("kerasllm")
@@ -67,13 +68,16 @@ class EncodedRun:
     truncated_share: float
 
 
-def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> EncodedRun:
+def encode_run(
+    config: RunConfig, prepared: PreparedData, preset: Preset, *, augmentation: Sequence[Any] = ()
+) -> EncodedRun:
     """Tokenizes the splits once and settles what depends on their lengths.
 
     Args:
         config: Config of the run; `data.sequence_length` and the dtype policy may still be open.
         prepared: Clean records and labels.
         preset: The checkpoint.
+        augmentation: Entries of the config, or layers, that change the training texts. Defaults to none.
     """
     tokenizer, label_map = preset.tokenizer, prepared.label_map
     if config.data.split_special_tokens:
@@ -112,8 +116,27 @@ def encode_run(config: RunConfig, prepared: PreparedData, preset: Preset) -> Enc
         pad_id=tokenizer.pad_id,
         num_classes=len(label_map.names),
         multi_label=label_map.multi_label,
+        augmentation=_layers(augmentation, tokenizer, preset, train.token_ids, config.seed),
     )
     return EncodedRun(config, tokenizer, data, facts["truncated_share"])
+
+
+def _layers(
+    augmentation: Sequence[Any], tokenizer: Tokenizer, preset: Preset, ids: np.ndarray, seed: int
+) -> tuple[Any, ...]:
+    if not augmentation:
+        return ()
+
+    def counts() -> np.ndarray:
+        return np.bincount(ids, minlength=tokenizer.vocabulary_size)
+
+    layers = build(augmentation, tokenizer, embeddings=embeddings_of(preset), counts=counts, seed=seed)
+    return tuple(layers)
+
+
+def embeddings_of(preset: Preset) -> Any:
+    """A function that gives the checkpoint's token embeddings, float32 `(vocabulary, dim)`."""
+    return lambda: np.asarray(preset.backbone.token_embedding.embeddings, np.float32)
 
 
 def class_weights(setting: Any, targets: np.ndarray, label_map: LabelMap) -> np.ndarray | None:
@@ -147,7 +170,12 @@ def with_learning_rate(
 
 
 def record_inputs(
-    run: RunDirectory, config: RunConfig, prepared: PreparedData, preset: Preset, *, resume: bool
+    run: RunDirectory,
+    config: RunConfig,
+    prepared: PreparedData | PreparedTexts,
+    preset: Preset,
+    *,
+    resume: bool,
 ) -> RunConfig:
     """Writes what the run really uses, or refuses to go on in a run that used something else.
 
@@ -175,6 +203,8 @@ def record_inputs(
                 raise
             run.start_anew(dump_config(config))
             _log.warning("%s This is a new run, in `%s`.", error, run.path)
+        else:
+            warn_of_other_versions(read_run_manifest(run.path))
     config = config.model_copy(update={"output_dir": str(run.path)})
     run.write("config.yaml", dump_config(config))
     run.begin(
@@ -212,18 +242,18 @@ def build_model(encoded: EncodedRun, labels: Sequence[str], preset: Preset) -> C
     return model
 
 
-def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData, preset: Preset) -> Plan:
+def plan_run(encoded: EncodedRun, model: keras.Model, prepared: PreparedData) -> Plan:
     """What the run would do; runs one step."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads")
     return make_plan(
         model,
-        encoded.data,
+        classification_problem(encoded.data, encoded.config.training, seed=encoded.config.seed),
         encoded.config.training,
         labels=prepared.label_map.names,
         sequence_length=encoded.config.data.sequence_length or 0,
+        num_train=prepared.train.num_rows,
+        num_validation=prepared.validation.num_rows if prepared.validation is not None else 0,
         num_test=prepared.test.num_rows if prepared.test is not None else 0,
         truncated_share=encoded.truncated_share,
-        layers=tuple(int(preset.config[key]) for key in keys),  # type: ignore[arg-type]
     )
 
 
@@ -312,6 +342,8 @@ def training_facts(result: TrainingResult, problem: Problem, config: RunConfig) 
         "Padding": f"{problem.train.padding_share:.1%} of the places in the training batches",
         "Precision": state.dtype_policy,
     }
+    if result.averaged:
+        facts["Kept state"] = f"the mean of the last {config.training.average_checkpoints} epochs{value}"
     if state.dtype_policy != config.training.dtype_policy:
         facts["Precision"] += f", after numbers that were none in {config.training.dtype_policy}"
     return facts
@@ -323,7 +355,7 @@ def probe_rows(prepared: PreparedData, *, pair: bool) -> list[Any]:
     return list(zip(records.texts, records.text_pairs or [], strict=True)) if pair else records.texts
 
 
-def data_fingerprint(prepared: PreparedData) -> dict[str, str]:
+def data_fingerprint(prepared: PreparedData | PreparedTexts) -> dict[str, str]:
     """A hash of each split, so that a resumed run notices other data."""
     return {name: records.fingerprint for name, records in prepared.by_split.items()}
 

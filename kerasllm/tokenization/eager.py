@@ -78,11 +78,12 @@ class EagerTokenizer:
         with self._lock:
             self._set(None, self._keep_special)
             before, inside, alone = (
-                self.tokenizer.encode(text, add_special_tokens=False).ids
-                for text in ("x", f"x {word}", word)
+                self.tokenizer.encode(text, add_special_tokens=False).ids for text in ("x", f"x {word}", word)
             )
         found = [inside[len(before) :]] if inside[: len(before)] == before else []
-        return [ids for number, ids in enumerate([*found, alone]) if ids and [*found, alone].index(ids) == number]
+        return [
+            ids for number, ids in enumerate([*found, alone]) if ids and [*found, alone].index(ids) == number
+        ]
 
     def decode(self, ids: Sequence[Sequence[int]], *, skip_special_tokens: bool) -> list[str]:
         """Decodes token ids to texts, as `tokenizers` does."""

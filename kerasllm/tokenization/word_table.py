@@ -36,6 +36,7 @@ class WordTable:
         spaced: int32, the same piece with a space before it; itself where it has one or spaces are not
             part of pieces; -1 where the vocabulary has no such piece.
         separates: bool, whether the token is a special one that no text holds, such as `[SEP]`.
+        suffix: What pieces that end a word end with; some tokenizers leave it in decoded texts.
     """
 
     continues: np.ndarray
@@ -45,6 +46,7 @@ class WordTable:
     whole: np.ndarray
     spaced: np.ndarray
     separates: np.ndarray
+    suffix: str = ""
 
 
 def word_table(specification: Specification) -> WordTable:
@@ -83,7 +85,8 @@ def word_table(specification: Specification) -> WordTable:
         flags["whole"][unknown], flags["letters"][unknown] = False, True
         flags["continues"][unknown] = _marks(specification)[1]
         spaced[unknown] = unknown
-    return WordTable(**flags, spaced=spaced, separates=separates)
+    suffix = getattr(specification.model, "suffix", "")
+    return WordTable(**flags, spaced=spaced, separates=separates, suffix=suffix)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,9 @@ def _text_of(specification: Specification) -> Callable[[str], str | None]:
 def _marks(specification: Specification) -> tuple[str | None, bool]:
     """The mark of a space that pieces begin with, and whether other pieces go on with a word."""
     model = specification.model
-    if isinstance(model, WordPiece | WordLevel) or (isinstance(model, BPE) and (model.prefix or model.suffix)):
+    if isinstance(model, WordPiece | WordLevel) or (
+        isinstance(model, BPE) and (model.prefix or model.suffix)
+    ):
         return None, False
     steps = [json.loads(step.specification) for step in specification.normalizer]
     text = "a b"
@@ -188,7 +193,11 @@ def _marks(specification: Specification) -> tuple[str | None, bool]:
 
 
 def _unknown_id(specification: Specification) -> int | None:
+    """Id of the unknown token; `None` without one, or if it also stands around texts, as CLIP's."""
     model = specification.model
     if isinstance(model, Unigram):
-        return model.unknown_id
-    return None if model.unknown_token is None else model.vocabulary.get(model.unknown_token)
+        found: int | None = model.unknown_id
+    else:
+        found = None if model.unknown_token is None else model.vocabulary.get(model.unknown_token)
+    pieces = (*specification.post_processor.single, *specification.post_processor.pair)
+    return None if any(found in piece.ids for piece in pieces) else found

@@ -1,16 +1,14 @@
 """The callbacks of a run: keep its state, know the best one, stop on numbers that are no numbers."""
 
-import json
 import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
-import numpy as np
 
 from kerasllm.errors import ResourceError, TrainingError
+from kerasllm.training.callback_state import callback_state
 from kerasllm.training.checkpoints import Checkpoints, RunState, checkpoint_name
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.timetable import Timetable
@@ -42,6 +40,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         evaluate: Returns the validation logs, or `None` without validation rows.
         evaluate_every: Steps between two evaluations, beside those at the end of each epoch.
         others: The user's callbacks, whose counters (numbers, texts) are saved too.
+        show: Shows the logs of an evaluation in the middle of an epoch. Defaults to `None`.
     """
 
     def __init__(
@@ -58,6 +57,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         evaluate: Callable[[], dict[str, float]] | None = None,
         evaluate_every: int | None = None,
         others: Sequence[keras.callbacks.Callback] = (),
+        show: Callable[[dict[str, float]], None] | None = None,
     ):
         super().__init__()
         self.run = run
@@ -71,12 +71,14 @@ class RunCheckpoints(keras.callbacks.Callback):
         self.evaluate = evaluate
         self.evaluate_every = evaluate_every
         self.others = list(others)
+        self.show = show
         self._in_evaluation = False
 
     def on_train_begin(self, logs=None):
         """Gives the user's callbacks back what they knew; `on_train_begin` of most resets it."""
         for callback, known in zip(self.others, self.state.callbacks, strict=False):
-            vars(callback).update(known)
+            if known["class"] == type(callback).__qualname__:  # else it is another one, and begins anew
+                vars(callback).update(known["state"])
         if self.state.history:  # a kill may have come between a checkpoint and this file
             self.run.write_history(self.state.history)
         if self._is_due_at(self.state.step) and not self.table.ends_epoch(self.state.step):
@@ -107,7 +109,10 @@ class RunCheckpoints(keras.callbacks.Callback):
         Returns:
             Whether it was saved.
         """
-        self.state.callbacks = [_counters(callback) for callback in self.others]
+        self.state.callbacks = [
+            {"class": type(callback).__qualname__, "state": callback_state(callback)}
+            for callback in self.others
+        ]
         try:
             self.checkpoints.save(self.model, self.state, ends_epoch=ends_epoch)
         except (ResourceError, OSError) as error:
@@ -156,6 +161,8 @@ class RunCheckpoints(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in self.evaluate().items()}  # type: ignore[misc]
         self._in_evaluation = False
         self.state.evaluations.append({"step": self.state.step, **logs})
+        if self.show is not None:
+            self.show(logs)
         self._judge(logs, ends_epoch=False)
 
     def _is_due_at(self, step: int) -> bool:
@@ -168,22 +175,6 @@ class RunCheckpoints(keras.callbacks.Callback):
         if math.isnan(value):
             return False
         return best is None or (value < best if is_better_low(self.monitor) else value > best)
-
-
-def _counters(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """What a callback knows in plain numbers and texts; weights it keeps are not among them."""
-    known = {}
-    for name, value in vars(callback).items():
-        if name in ("params", "_model") or name.startswith("__"):
-            continue
-        if isinstance(value, np.generic):
-            value = value.item()
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError):
-            continue
-        known[name] = value
-    return known
 
 
 class FiniteLoss(keras.callbacks.Callback):

@@ -79,10 +79,18 @@ class Checkpoints:
         directory: The folder; made when missing, and swept of what a killed process left.
         parts: Further variables to keep, by the name of their file; `metrics` instead of the model's own.
             Those of `metrics` belong to an epoch that is not over, and may be infinite.
+        num_ends: How many checkpoints at the ends of epochs are kept beside. Defaults to 0.
     """
 
-    def __init__(self, directory: Path, parts: Mapping[str, Sequence[Any]] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        parts: Mapping[str, Sequence[Any]] | None = None,
+        *,
+        num_ends: int = 0,
+    ):
         self.directory = directory
+        self.num_ends = num_ends
         self.parts = {name: list(variables) for name, variables in (parts or {}).items()}
         directory.mkdir(parents=True, exist_ok=True)
         remove_leftovers(directory)
@@ -220,7 +228,8 @@ class Checkpoints:
     def _rotate(self) -> None:
         """Removes all but the last two, and what each of them calls the best."""
         names = self.names()
-        kept = set(names[-_KEPT:])
+        ends = [name for name in names if name.endswith(_END)]
+        kept = {*names[-_KEPT:], *ends[len(ends) - min(self.num_ends, len(ends)) :]}
         for name in names[-_KEPT:]:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
                 kept.add(json.loads((self.directory / name / "state.json").read_text())["best"])

@@ -7,10 +7,11 @@ from typing import Any
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.batching import evaluation_source, make_source
 from kerasllm.data.token_ids import EncodedTexts
+from kerasllm.errors import ConfigError
 from kerasllm.models.packing import rebuild
 from kerasllm.training.keras_metrics import classification_metrics
 from kerasllm.training.losses import classification_loss
-from kerasllm.training.objectives import Classification
+from kerasllm.training.objectives import Classification, Objective, RDrop
 from kerasllm.training.problem import Problem
 
 __all__ = ["TrainingData", "classification_problem"]
@@ -46,8 +47,24 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         data: What to train and validate on.
         config: The `training` section.
         seed: Seed of the order of the batches. Defaults to 0.
+
+    Raises:
+        ConfigError: If batches cannot be made as configured.
     """
-    loss = classification_loss(multi_label=data.multi_label, label_smoothing=config.label_smoothing)
+    if config.packing and data.augmentation:
+        raise ConfigError(
+            "`training.packing` puts several texts into a row, but augmentation in the graph changes rows as "
+            "if each were one text. Leave out `augmentation`, or set `training.packing` to false and "
+            "`training.batch_tokens` against padding."
+        )
+    loss = classification_loss(
+        multi_label=data.multi_label,
+        label_smoothing=config.label_smoothing,
+        kind=config.loss,
+        focal_gamma=config.focal_gamma,
+    )
+    classification = Classification(loss, data.num_classes)
+    objective: Objective = RDrop(classification, config.r_drop) if config.r_drop else classification
     validation = None
     if data.validation is not None:
         # A packed model reads single texts too, and gives the same answers for them.
@@ -59,7 +76,7 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         100 * train.padding_share,
     )
     return Problem(
-        objective=Classification(loss, data.num_classes),
+        objective=objective,
         train=train,
         validation=validation,
         rebuild=rebuild,

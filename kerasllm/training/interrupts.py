@@ -17,11 +17,13 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         status: What the process should exit with: 130 after Ctrl-C, 143 after SIGTERM, as shells have it.
+        at_once: Whether it was the second one, after which nothing more may be saved.
     """
 
-    def __init__(self, message: str = "", *, status: int = 128 + signal.SIGINT):
+    def __init__(self, message: str = "", *, status: int = 128 + signal.SIGINT, at_once: bool = False):
         super().__init__(message)
         self.status = int(status)
+        self.at_once = at_once
 
 
 class StopBetweenBatches(keras.callbacks.Callback):
@@ -67,7 +69,8 @@ class StopBetweenBatches(keras.callbacks.Callback):
 
     def _note(self, number: int, frame: Any) -> None:
         if self._signal:
-            raise Stopped("Stopped at once.", status=128 + number)
+            sentence = "Stopped at once; the newest checkpoint is what is left of the run."
+            raise Stopped(sentence, status=128 + number, at_once=True)
         self._signal = number
         _log.warning("Stopping after this batch. Press Ctrl-C again to stop at once.")
 

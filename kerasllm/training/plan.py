@@ -1,5 +1,6 @@
 """What a run would do, without doing it: the answer of `--dry-run`."""
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,11 +8,14 @@ import keras
 import numpy as np
 
 from kerasllm.config.schema import TrainingConfig
-from kerasllm.training.classification import TrainingData, classification_problem
+from kerasllm.training.out_of_memory import MemoryPlan
+from kerasllm.training.problem import Problem
 from kerasllm.training.timetable import Timetable
 from kerasllm.training.trainer import prepare_step
 
 _GIB = 2**30
+_ANY_RATE = 5.0e-5
+_log = logging.getLogger("kerasllm.training")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Plan:
         num_parameters, num_trainable: Of the whole model.
         dtype_policy: Precision.
         memory_gib: Estimated peak memory of training beside TensorFlow itself.
+        memory: The same in words, with what takes it.
+        memory_warning: What to change where there is too little, else `None`.
         first_loss: Loss of one step on the longest batch, which was really run.
     """
 
@@ -46,6 +52,8 @@ class Plan:
     num_trainable: int
     dtype_policy: str
     memory_gib: float
+    memory: str
+    memory_warning: str | None
     first_loss: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,78 +61,75 @@ class Plan:
         return asdict(self)
 
     def __str__(self) -> str:
+        labels = f"labels       {', '.join(self.labels)}\n" if self.labels else ""
         return (
             f"rows         {self.num_train:,} train · {self.num_validation:,} validation · "
-            f"{self.num_test:,} test\n"
-            f"labels       {', '.join(self.labels)}\n"
+            f"{self.num_test:,} test\n{labels}"
             f"tokens       {self.tokens_per_epoch:,} an epoch · at most {self.sequence_length} a text · "
             f"{self.truncated_share:.1%} of the texts are cut\n"
             f"padding      {self.padding_share:.1%} of the places in the batches\n"
             f"steps        {self.num_steps:,} ({self.steps_per_epoch:,} an epoch)\n"
             f"parameters   {self.num_parameters:,} ({self.num_trainable:,} trained) · {self.dtype_policy}\n"
-            f"memory       about {self.memory_gib:.1f} GiB beside TensorFlow\n"
+            f"memory       {self.memory}\n"
             f"first loss   {self.first_loss:.4f} on the longest batch"
         )
 
 
 def make_plan(
     model: keras.Model,
-    data: TrainingData,
+    problem: Problem,
     config: TrainingConfig,
     *,
-    labels: tuple[str, ...],
     sequence_length: int,
-    num_test: int,
-    truncated_share: float,
-    layers: tuple[int, int, int],
+    num_train: int,
+    num_validation: int = 0,
+    num_test: int = 0,
+    labels: tuple[str, ...] = (),
+    truncated_share: float = 0.0,
 ) -> Plan:
     """Runs one step on the longest batch and counts the rest.
 
     Args:
-        model: The classifier.
-        data: Encoded data.
+        model: What would be trained.
+        problem: What it would be trained on.
         config: The `training` section.
-        labels: Classes.
         sequence_length: Tokens kept of each text.
-        num_test: Rows of the test split.
-        truncated_share: Share of training rows that are cut.
-        layers: Number of layers, hidden size and attention heads of the backbone, for the estimate.
+        num_train: Rows of the training split.
+        num_validation: Rows of the validation split. Defaults to 0.
+        num_test: Rows of the test split. Defaults to 0.
+        labels: Classes. Defaults to none.
+        truncated_share: Share of training rows that are cut. Defaults to 0.
     """
-    problem = classification_problem(data, config)
+    if config.learning_rate == "auto":  # the search is for the run
+        config = config.model_copy(update={"learning_rate": _ANY_RATE})
     batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
     table = Timetable(batches, accumulate=config.gradient_accumulation)
     step = prepare_step(model, problem, config, table)
     inputs, targets, weights = next(iter(problem.train.dataset()))  # the longest
+    rows, width = (int(size) for size in inputs["token_ids"].shape)
+    memory = MemoryPlan(model, batch_size=rows, width=width, accumulate=config.gradient_accumulation)
+    warning = memory.warning()
+    if warning is not None:
+        _log.warning(warning)
     first_loss = step([(inputs, targets, weights)])["loss"]
     trainable = int(sum(np.prod(variable.shape) for variable in model.trainable_variables))
     total = int(model.count_params())
-    rows, width = (int(size) for size in inputs["token_ids"].shape)
     return Plan(
-        num_train=data.train.num_texts,
-        num_validation=data.validation.num_texts if data.validation else 0,
+        num_train=num_train,
+        num_validation=num_validation,
         num_test=num_test,
         labels=labels,
         sequence_length=sequence_length,
         steps_per_epoch=table.steps[0],
         num_steps=table.total,
-        tokens_per_epoch=int(data.train.lengths.sum()),
+        tokens_per_epoch=int(problem.train.num_tokens(0).sum()),
         truncated_share=truncated_share,
         padding_share=problem.train.padding_share,
         num_parameters=total,
         num_trainable=trainable,
         dtype_policy=config.dtype_policy,
-        memory_gib=_memory(total, trainable, rows * width, width, layers, config.dtype_policy) / _GIB,
+        memory_gib=memory.estimate.total / _GIB,
+        memory=str(memory.estimate),
+        memory_warning=warning,
         first_loss=float(first_loss),
     )
-
-
-def _memory(total: int, trainable: int, tokens: int, width: int, layers: tuple, policy: str) -> int:
-    """Bytes of weights, gradients, two moments and activations.
-
-    Activations follow Korthikanti et al., 2022 (https://arxiv.org/abs/2205.05198), equation 1, which is
-    for 2-byte numbers: a layer keeps `tokens * hidden * (34 + 5 * heads * width / hidden)` bytes.
-    """
-    num_layers, hidden, heads = layers
-    factor = 2 if policy == "float32" else 1
-    activations = num_layers * tokens * (34 * hidden + 5 * heads * width) * factor
-    return 4 * total + 12 * trainable + activations

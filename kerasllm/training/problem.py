@@ -33,6 +33,9 @@ class Batches(Protocol):
     def rows(self, epoch: int, batch: int) -> np.ndarray:
         """Numbers of the examples in a batch."""
 
+    def shape(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Rows and width of a batch."""
+
     def dataset(self, first_epoch: int = 0, first_batch: int = 0) -> tf.data.Dataset:
         """The batches from one on, epoch after epoch, without end."""
 

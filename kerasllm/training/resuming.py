@@ -11,18 +11,27 @@ from kerasllm.config.schema import RunConfig
 from kerasllm.errors import ConfigError, DataError, KerasLLMError, RunDirectoryError
 from kerasllm.training.run_directory import RunDirectory, read_run_manifest
 
-__all__ = ["changed_data", "changed_settings", "check_resumed", "is_finished", "open_unfinished"]
+__all__ = [
+    "changed_data",
+    "changed_settings",
+    "check_resumed",
+    "is_finished",
+    "open_unfinished",
+    "warn_of_other_versions",
+]
 
 _log = logging.getLogger("kerasllm.training")
 # What a resumed run may have otherwise than before: what does not decide the weights. More epochs stretch a
 # falling rate from there on.
 _MAY_CHANGE = {
+    "training.gradient_checkpointing",
     "data.cache",
     "output_dir",
     "training.epochs",
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 _SECTIONS_THAT_MAY_CHANGE = ("evaluation.", "export.")
 # What `kerasllm.config.defaults` fills in; before that it is open.

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasllm.data.augmentation.embedding_layer import augmented
 from kerasllm.training.loss_scale import LossScale
+from kerasllm.training.mixing import mixed_loss
 
 __all__ = ["NotFiniteError", "TrainingStep"]
 
@@ -38,6 +40,7 @@ class TrainingStep:
         spec: `element_spec` of the data set of `(inputs, targets, weights)`.
         augmentation: Layers that change the inputs in training, in order. Defaults to none.
         loss_scaling: Whether the loss is scaled for float16. Defaults to `False`.
+        jit_compile: Whether XLA compiles the step, once for each shape of a batch. Defaults to `False`.
 
     Attributes:
         metrics: Running metrics of the epoch; the first is the loss.
@@ -52,6 +55,7 @@ class TrainingStep:
         *,
         augmentation: Sequence[Any] = (),
         loss_scaling: bool = False,
+        jit_compile: bool = False,
     ):
         self.model = model
         self.objective = objective
@@ -59,12 +63,14 @@ class TrainingStep:
         self.metrics = [keras.metrics.Mean(name="loss"), *objective.metrics()]
         self.loss_scale = LossScale(active=loss_scaling)
         self._spec = spec
+        self._jit_compile = jit_compile
         self._functions: dict[str, Any] = {}
         self._traced_for: Any = None
         self._test: tuple[Any, Any] | None = None
         self._sums: list[tf.Variable] = []
         self._summed: list[bool] = []
         self._weight = tf.Variable(0.0, trainable=False)
+        self._results = tf.function(lambda: {metric.name: metric.result() for metric in self.metrics})
 
     @property
     def metric_variables(self) -> list[Any]:
@@ -110,7 +116,8 @@ class TrainingStep:
 
     def results(self) -> dict[str, float]:
         """The metrics of the epoch so far."""
-        return _results(self.metrics)
+        # One call of a graph: op by op, the metrics would cost a good part of a short step.
+        return {name: float(value) for name, value in self._results().items()}
 
     def reset_metrics(self) -> None:
         """Begins an epoch."""
@@ -142,7 +149,8 @@ class TrainingStep:
             seen.append((batch[1], value.outputs))
             for callback in callbacks:
                 callback.on_test_batch_end(number, {})
-        logs = {**_results(metrics), **self.objective.figures(seen)}
+        logs = {metric.name: float(metric.result()) for metric in metrics}
+        logs.update(self.objective.figures(seen))
         for callback in callbacks:
             callback.on_test_end(logs)
         return logs
@@ -172,10 +180,14 @@ class TrainingStep:
         signature = [self._spec]
         self._sums = []
         self._functions = {
-            "single": tf.function(self._single, input_signature=signature),
-            "add": tf.function(self._add, input_signature=signature),
-            "apply": tf.function(self._apply_sums, input_signature=[]),
+            "single": self._function(self._single, signature),
+            "add": self._function(self._add, signature),
+            "apply": self._function(self._apply_sums, []),
         }
+
+    def _function(self, python_function: Any, signature: list[Any]) -> Any:
+        # `None` leaves it to the surrounding, `False` would forbid it.
+        return tf.function(python_function, input_signature=signature, jit_compile=self._jit_compile or None)
 
     def _single(self, batch: Any) -> tuple[Any, Any]:
         value, loss, gradients = self._gradients(batch)
@@ -215,11 +227,9 @@ class TrainingStep:
 
     def _gradients(self, batch: Any) -> tuple[Any, Any, list[Any]]:
         inputs, targets, weights = batch
-        for layer in self.augmentation:
-            inputs = layer(inputs, training=True)
         variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            value = self.objective.loss(self.model, inputs, targets, weights, training=True)
+        with tf.GradientTape() as tape, augmented(self.model, self.augmentation, inputs) as changed:
+            value = mixed_loss(self.objective, self.model, self.augmentation, changed, targets, weights)
             loss = value.total / tf.maximum(value.weight, _LEAST)
             scaled = self.loss_scale.scaled(loss)
         return value, loss, tape.gradient(scaled, variables)
@@ -269,7 +279,3 @@ def _count(metrics: Sequence[Any], value: Any, targets: Any, weights: Any) -> No
     loss.update_state(value.total / tf.maximum(value.weight, _LEAST), sample_weight=value.weight)
     for metric in others:
         metric.update_state(targets, value.outputs, sample_weight=weights)
-
-
-def _results(metrics: Sequence[Any]) -> dict[str, float]:
-    return {metric.name: float(metric.result()) for metric in metrics}

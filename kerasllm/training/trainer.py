@@ -14,13 +14,17 @@ from kerasllm.errors import CheckpointError, TrainingError
 from kerasllm.models.quantization import check_trainable
 from kerasllm.training.callbacks import RunCheckpoints
 from kerasllm.training.checkpoints import Checkpoints, RunState
+from kerasllm.training.final_average import keep_average_if_better
 from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 from kerasllm.training.loop import run_epochs
 from kerasllm.training.optimizers import EvaluateAverages, GradualUnfreezing, build_optimizer
+from kerasllm.training.out_of_memory import MemoryPlan
 from kerasllm.training.problem import Problem
 from kerasllm.training.progress import progress
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.step import NotFiniteError, TrainingStep
+from kerasllm.training.step_counts import step_counts
+from kerasllm.training.tensorboard import tensorboard_callback
 from kerasllm.training.timetable import Timetable, windows
 from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
@@ -36,11 +40,13 @@ class TrainingResult:
             change.
         state: History and best epoch.
         stopped: The signal that ended it early, if one did.
+        averaged: Whether the weights are the mean of several checkpoints.
     """
 
     model: keras.Model
     state: RunState
     stopped: Stopped | None = None
+    averaged: bool = False
 
     def how_to_go_on(self, run: Path) -> str:
         """What to tell a user who stopped the run."""
@@ -92,17 +98,17 @@ def train(
                 session = session.after(error)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped()
+        if stopped.at_once:
+            raise
         if not session.state.best:
             raise Stopped(
                 "Interrupted before the first epoch ended, so there is no model to keep yet. Go on with "
                 f"`kerasllm finetune {run.path / 'config.yaml'} --resume`.",
                 status=stopped.status,
             ) from None
-    if session.state.best:  # else the disk was full at each of them
-        session.checkpoints.restore_weights(
-            session.model, session.state.best, averaged=config.ema is not None
-        )
-    return TrainingResult(session.model, session.state, stopped)
+    session.checkpoints.restore_best(session.model, session.state, averaged=config.ema is not None)
+    averaged = stopped is None and session.average()
+    return TrainingResult(session.model, session.state, stopped, averaged)
 
 
 def prepare_step(
@@ -144,12 +150,14 @@ def prepare_step(
         jit_compile=False,  # each batch width would compile anew
         auto_scale_loss=False,  # the step has a loss scale of its own
     )
+    getattr(model, "backbone", model).recompute_layers(config.gradient_checkpointing)
     return TrainingStep(
         model,
         problem.objective,
         problem.train.element_spec,
         augmentation=problem.augmentation,
         loss_scaling=(policy or config.dtype_policy) == "mixed_float16",
+        jit_compile=config.jit_compile,
     )
 
 
@@ -176,6 +184,7 @@ class _Session:
         self.checkpoints = Checkpoints(
             run.checkpoints,
             parts={"metrics": self.step.metric_variables, "others": self.step.own_variables},
+            num_ends=config.average_checkpoints or 0,
         )
         self.state = self.checkpoints.restore_newest(self.model) or RunState()
         self.state.dtype_policy = self.policy
@@ -193,7 +202,17 @@ class _Session:
         if config.unfreeze is not None:
             layers = config.unfreeze
             own.append(GradualUnfreezing(lambda epoch: layers[min(epoch, len(layers) - 1)]))
-        bar = progress(num_epochs=config.epochs, steps_per_epoch=table.steps[0])
+        warning = self._memory().warning()
+        if warning is not None:
+            _log.warning(warning)
+        bar = progress(
+            num_epochs=config.epochs,
+            steps_per_epoch=table.steps[0],
+            count=step_counts(self.problem.train, table),
+            monitor=config.monitor,
+        )
+        if config.tensorboard:
+            own.append(tensorboard_callback(self.run.path / "logs"))
         interrupts = StopBetweenBatches()
         evaluate = self._evaluation([*self.callbacks, interrupts])
         self.keeper = RunCheckpoints(
@@ -208,6 +227,7 @@ class _Session:
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
             others=self.callbacks,
+            show=bar.show,
         )
         try:
             with interrupts.listening():
@@ -220,13 +240,35 @@ class _Session:
                     evaluate=evaluate,
                     callbacks=[*own, _Losses(self._losses), bar, *self.callbacks, self.keeper, interrupts],
                 )
-        except Stopped:
-            self.keeper.save_if_new()
+        except Stopped as stopped:
+            if not stopped.at_once:
+                self.keeper.save_if_new()
             raise
         except tf.errors.ResourceExhaustedError as error:
-            raise TrainingError(_out_of_memory(config, self.problem.longest)) from error
+            raise TrainingError(self._memory().out_of_memory()) from error
         finally:
             bar.close()
+
+    def _memory(self) -> MemoryPlan:
+        """What the longest batch takes."""
+        inputs = next(iter(self.problem.train.dataset()))[0]  # the first is the longest
+        rows, width = (int(size) for size in inputs["token_ids"].shape)
+        accumulate = self.config.gradient_accumulation
+        return MemoryPlan(self.model, batch_size=rows, width=width, accumulate=accumulate)
+
+    def average(self) -> bool:
+        """Keeps the mean of the last checkpoints, where that is asked for and better."""
+        number, evaluate = self.config.average_checkpoints, self._evaluation([])
+        if number is None or evaluate is None:
+            return False
+        return keep_average_if_better(
+            self.model,
+            self.checkpoints,
+            self.state,
+            num_checkpoints=number,
+            monitor=self.config.monitor or "val_loss",
+            evaluate=evaluate,
+        )
 
     def after(self, error: NotFiniteError) -> "_Session":
         """The run in a safer dtype policy, from the last good state; or the error, if it is to stop.
@@ -295,11 +337,3 @@ class _Losses(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Keeps one."""
         self.losses.append(float((logs or {}).get("loss", 0.0)))
-
-
-def _out_of_memory(config: TrainingConfig, longest: int) -> str:
-    return (
-        f"Out of memory with batches of {config.batch_size} texts of up to {longest} tokens. "
-        f"Try `-s training.batch_size={max(1, config.batch_size // 2)}` or a shorter "
-        f"`-s data.sequence_length={max(8, longest // 2)}`."
-    )

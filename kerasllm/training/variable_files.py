@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import safetensors.numpy
+import tensorflow as tf
 
 from kerasllm.errors import CheckpointError, ResourceError
 
@@ -51,7 +52,8 @@ def write_variables(path: Path, variables: Sequence[Any], *, finite: bool = True
         CheckpointError: If a variable has values that are not finite.
         OSError: If the file cannot be written.
     """
-    arrays = [np.asarray(keras.ops.convert_to_numpy(variable), order="C") for variable in variables]
+    # `keras.ops.convert_to_numpy` copies, which took as long as all the rest; a tensor lends its memory.
+    arrays = [np.asarray(tf.convert_to_tensor(variable), order="C") for variable in variables]
     for variable, array in zip(variables, arrays, strict=True):
         # bfloat16 is no floating type to NumPy, but it knows what is finite.
         if finite and array.dtype.kind in "fV" and not np.isfinite(array).all():
@@ -117,6 +119,11 @@ def assign_arrays(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> Non
         variable.assign(array)
 
 
+def arrays_of(named: Mapping[str, np.ndarray], variables: Sequence[Any]) -> list[np.ndarray]:
+    """The arrays of a file, by the names in it, in the order of the variables that it was written from."""
+    return [named[key] for key in _keys(variables)]
+
+
 def _keys(variables: Sequence[Any]) -> list[str]:
     # The order is what identifies a variable. Keras numbers layers through the whole process (`dense_7`),
     # so that the same model has other paths the second time: the numbers are left out.
@@ -128,5 +135,6 @@ def _path(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+def _bytes(array: np.ndarray) -> Any:
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)

@@ -71,7 +71,7 @@ def test_all_problems_are_reported_at_once(write):
 
 def test_missing_fields_say_what_they_take():
     message = problems({})
-    assert "`task` is missing: it takes 'text_classification'." in message
+    assert "`task` is missing: it takes one of 'text_classification', 'masked_language_modeling'." in message
     assert "`preset` is missing: it takes text." in message
 
 
@@ -151,7 +151,7 @@ def test_quoted_booleans_are_text(write):
 def test_learning_rates_are_positive_and_finite(write, value):
     message = problems(write(f"training:\n  learning_rate: {value}\n"))
     assert "`training.learning_rate` (line 4): received" in message
-    assert "expected a number above 0." in message
+    assert "expected a number above 0 or 'auto'." in message
 
 
 def test_booleans_are_no_numbers(write):
@@ -162,7 +162,10 @@ def test_booleans_are_no_numbers(write):
 
 def test_unknown_fields_without_a_close_match_point_to_the_reference():
     message = problems({**MINIMAL, "zebra": 1})
-    assert "`zebra` is not a field. The config has task, preset, output_dir, seed, data, model, " in message
+    assert (
+        "`zebra` is not a field. The config has task, preset, output_dir, seed, seeds, data, augmentation, "
+        "model, " in message
+    )
 
 
 def test_python_keys_that_are_no_text_are_named():
@@ -183,6 +186,10 @@ def test_python_keys_that_are_no_text_are_named():
         (
             {"data": {"validation": None}, "training": {"patience": 1}},
             r"`training.patience` needs validation rows to watch, but `data.validation` is none; set",
+        ),
+        (
+            {"training": {"loss": "focal", "label_smoothing": 0.1}},
+            r"`training.label_smoothing` is 0.1, but the focal loss has none; set it to 0, or",
         ),
         (
             {"data": {"labels": ["a", "b"]}, "training": {"class_weights": {"a": 2.0, "c": 1.0}}},

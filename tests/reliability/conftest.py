@@ -34,4 +34,4 @@ def training_server():
     with subprocess.Popen([sys.executable, script], stdin=pipe, stdout=pipe, text=True) as process:
         yield TrainingServer(process)
         process.stdin.close()  # ends its loop
-        process.wait(30)
+        process.wait(120)

@@ -65,15 +65,22 @@ def command(tmp_path):
     }
     (tmp_path / "config.yaml").write_text(json.dumps(settings))  # YAML reads JSON
 
+    processes = []
+
     def start(name, *options):
         with open(tmp_path / f"{name}.log", "a") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "kerasllm", "finetune", tmp_path / "config.yaml", *options,
                  "-s", f"output_dir={tmp_path / name}"],
                 stdout=log, stderr=log,
             )  # fmt: skip
+        processes.append(process)
+        return process
 
-    return start
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def _kill_after_a_checkpoint(process, run, seconds):
@@ -83,7 +90,7 @@ def _kill_after_a_checkpoint(process, run, seconds):
         time.sleep(0.02)
     time.sleep(seconds)
     process.kill()  # one that has ended is not signalled
-    return process.wait(60)
+    return process.wait()
 
 
 def _published(run):
@@ -99,16 +106,16 @@ def _has_finished(run):
 @pytest.mark.timeout(1800)
 def test_25_kills_of_the_real_command_change_no_bit(command, tmp_path):
     began, random = time.monotonic(), np.random.default_rng(1)
-    assert command("whole").wait(300) == 0, (tmp_path / "whole.log").read_text()
+    assert command("whole").wait() == 0, (tmp_path / "whole.log").read_text()
     kills = completed = 0
-    while kills < CLI_KILLS:
+    while kills < CLI_KILLS:  # the same command again goes on, with and without `--resume`
         run = tmp_path / f"run-{completed}"
         for attempt in range(7):
-            process = command(run.name, *(["--resume"] if attempt else []))
+            process = command(run.name, *(["--resume"] if attempt % 2 else []))
             if attempt < 6:
                 status = _kill_after_a_checkpoint(process, run, random.uniform(0, 1.5))
             else:
-                status = process.wait(300)
+                status = process.wait()
             assert status in (0, -signal.SIGKILL), (tmp_path / f"{run.name}.log").read_text()
             kills += status != 0
             if _has_finished(run):  # also where the kill came while the process ended

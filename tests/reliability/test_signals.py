@@ -83,3 +83,18 @@ def test_a_signal_waits_for_what_is_being_done(train, tmp_path, at, number):
     )
     assert train(run, at=at)["status"] == 0
     assert_same(tmp_path / "whole", run)
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_it_at_once(train, tmp_path):
+    """In a save that hangs, say on a network disk: what was there before it is what is left."""
+    assert train(tmp_path / "whole")["status"] == 0
+    run = tmp_path / "run"
+    answer = train(run, (0.05, signal.SIGTERM), (0.1, signal.SIGTERM), at="save that hangs")
+    assert answer["status"] == 143, answer
+    assert "Stopped at once; the newest checkpoint is what is left of the run." in answer["error"]
+    assert state_of(run) == "interrupted"
+    assert [path.name for path in run.rglob("step-*")] == []
+    assert not (run / "model").exists()
+    assert train(run)["status"] == 0
+    assert_same(tmp_path / "whole", run)

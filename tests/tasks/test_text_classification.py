@@ -305,3 +305,5 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(preset, tmp_path, monkeypatc
     assert plan.num_steps == 3 * plan.steps_per_epoch
     assert plan.first_loss == pytest.approx(0.69, abs=0.2)
     assert "first loss" in str(plan)
+    assert "GiB beside TensorFlow" in str(plan)
+    assert plan.memory_warning is None

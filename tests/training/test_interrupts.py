@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasllm.training.interrupts import StopBetweenBatches
+from kerasllm.training.interrupts import StopBetweenBatches, Stopped
 
 
 class PressCtrlC(keras.callbacks.Callback):
@@ -63,8 +63,9 @@ def test_a_key_press_after_the_last_batch_is_not_lost():
 
 
 def test_a_second_key_press_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), StopBetweenBatches().listening():
+    with pytest.raises(Stopped, match="Stopped at once") as stopped, StopBetweenBatches().listening():
         press_twice()
+    assert (stopped.value.status, stopped.value.at_once) == (130, True)
 
 
 def press_twice():

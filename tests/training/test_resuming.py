@@ -17,7 +17,8 @@ from kerasllm.training.resuming import (
 )
 from kerasllm.training.run_directory import RunDirectory
 
-BEGUN = {"task": "text_classification", "preset": "bert", "data": {"train": "a.csv", "sequence_length": 64}}
+BEGUN = {"task": "text_classification", "preset": "bert", "data": {"train": "a.csv", "sequence_length": 64},
+         "training": {"packing": True}}  # fmt: skip
 
 
 def begun(folder, *changes, state="interrupted", data=None):
@@ -34,13 +35,15 @@ ALLOWED = {
     "data.cache",
     "output_dir",
     "training.epochs",
+    "training.gradient_checkpointing",
     "training.checkpoint_every",
     "training.patience",
     "training.patience_steps",
+    "training.tensorboard",
 }
 RESOLVED = ("data.columns={text: text}", "data.labels=[x, y]", "model.pooling=cls", "model.dropout=0.1",
             "training.dtype_policy=float32", "training.monitor=val_loss", "training.num_widths=4",
-            "training.packing=true", "training.packing_length=128")  # fmt: skip
+            "training.packing_length=128")  # fmt: skip
 BEFORE = load_config(BEGUN, RESOLVED)
 KEYS = [
     f"{name}.{key}" if isinstance(section, dict) else name
@@ -86,7 +89,7 @@ def test_a_setting_that_was_none_is_not_open(tmp_path):
 
 
 def test_what_is_derived_later_is_open_until_then(tmp_path):
-    written = {**BEGUN, "data": {"train": "a.csv"}}
+    written = {**BEGUN, "data": {"train": "a.csv"}, "training": {"packing": True}}
     begun(tmp_path / "run", *RESOLVED)
     check_resumed(tmp_path / "run", load_config(written))
     facts = {"columns": {"text": "t"}, "labels": ["a", "b"], "dropout": 0.1, "pooling": "cls"}

@@ -118,7 +118,7 @@ def test_a_loss_scale_that_collapses_is_an_error_and_never_zero():
     """Keras' scale falls to 0, and the next good batch then makes the weights NaN for ever."""
     step = make_step(loss_scaling=True)
     x, y, w = batch(slice(None))
-    for _ in range(19):
+    for _ in range(15):
         step([(x * np.inf, y, w)])
     with pytest.raises(NotFiniteError):
         step([(x * np.inf, y, w)])
@@ -136,6 +136,15 @@ def test_the_loss_scale_changes_no_gradient():
         scaled([batch(rows)])
     for one, other in zip(weights(plain), weights(scaled), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_step_compiled_by_xla_computes_the_same():
+    plain, compiled = make_step(), make_step(jit_compile=True)
+    for window in ([slice(0, 12)], [slice(0, 5), slice(5, 12)]):
+        logs = [step([batch(rows) for rows in window]) for step in (plain, compiled)]
+        assert logs[0] == pytest.approx(logs[1], abs=1e-5)
+    for one, other in zip(weights(plain), weights(compiled), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 def test_augmentation_is_for_training_only():

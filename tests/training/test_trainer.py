@@ -15,7 +15,7 @@ from kerasllm.models.presets import Preset
 from kerasllm.testing import tiny_bert
 from kerasllm.training.automatic_rate import automatic_learning_rate
 from kerasllm.training.classification import TrainingData, classification_problem
-from kerasllm.training.optimizers import AdamW, Muon
+from kerasllm.training.optimizers import AdamW, Muon, average_weights
 from kerasllm.training.run_directory import RunDirectory
 from kerasllm.training.trainer import train
 
@@ -100,6 +100,19 @@ def test_averaged_weights_are_what_is_measured_and_kept(model, preset, tmp_path)
     step = TrainingStep(model, problem.objective, problem.train.element_spec)
     best = result.state.history[result.state.best_epoch - 1]
     assert step.evaluate(problem.validation)["loss"] == pytest.approx(best["val_loss"], abs=1e-6)
+
+
+def test_the_mean_of_the_last_checkpoints_is_kept_where_it_is_better(model, tmp_path):
+    result = run(model, tmp_path / "run", epochs=4, average_checkpoints=3, monitor="val_loss")
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*-end"))
+    assert len(names) >= 3
+    best = min(logs["val_loss"] for logs in result.state.history)
+    means = average_weights([tmp_path / "run" / "checkpoints" / name for name in names[-3:]])
+    kept = np.asarray(model.backbone.token_embedding.embeddings)
+    is_mean = np.array_equal(
+        kept, next(v for k, v in means.items() if k.endswith("token_embedding/embeddings"))
+    )
+    assert result.averaged == is_mean == (result.state.best_value < best)
 
 
 @pytest.mark.parametrize("monitor", ["val_log_loss", "val_calibration_error", "val_micro_f1"])

@@ -23,15 +23,15 @@ KINDS = ("token", "feature", "span")
 class Cutoff(EmbeddingAugmentation):
     """Sets token vectors to zero (Shen et al., 2020): of single words, of a span of words, or some features.
 
-    With a vocabulary, whole words are erased, never special tokens or protected words, and one word of each text
-    stays; without one, each token is a word.
+    With a vocabulary, whole words are erased, never special tokens or protected words, and one word of each
+    text stays; without one, each token is a word.
 
     Args:
         rate: Share of the words, or of the features, that are erased. Defaults to 0.1.
-        kind: `"token"`, each word by itself; `"span"`, one span of each text; `"feature"`, the same features of
-            all tokens of a row. Defaults to `"token"`.
-        vocabulary: A `kerasllm.Tokenizer` or `Vocabulary`; used where the layer is called with token ids, as by
-            `augmented`. Defaults to `None`.
+        kind: `"token"`, each word by itself; `"span"`, one span of each text; `"feature"`, the same features
+            of all tokens of a row. Defaults to `"token"`.
+        vocabulary: A `kerasllm.Tokenizer` or `Vocabulary`; used where the layer is called with token ids, as
+            by `augmented`. Defaults to `None`.
         protected: Words and phrases that are never erased. Defaults to none.
         seed: Defaults to `None`, another one each time.
 

@@ -7,17 +7,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.errors import ConfigError
 
 __all__ = ["EmbeddingAugmentation", "augmented"]
 
 
-class EmbeddingAugmentation(keras.layers.Layer):
+class EmbeddingAugmentation(Seeded, keras.layers.Layer):
     """A layer on token vectors `(batch, sequence, dim)` that changes them in training only.
 
     In a model of one's own it stands behind the embedding, as any layer. For a model that is built already,
-    `augmented` puts it there for one step: then it is first called with the batch of token ids, where it draws
-    what it will do, and later with the vectors.
+    `augmented` puts it there for one step: then it is first called with the batch of token ids, where it
+    draws what it will do, and later with the vectors.
 
     Args:
         seed: Defaults to `None`, another one each time.
@@ -25,8 +26,9 @@ class EmbeddingAugmentation(keras.layers.Layer):
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+        self.make_generator(seed)
         self.built = True
         self._plan: Any = None
 
@@ -52,6 +54,7 @@ class EmbeddingAugmentation(keras.layers.Layer):
         if isinstance(inputs, dict):
             self._plan, batch = self.plan({name: tf.convert_to_tensor(v) for name, v in inputs.items()})
             return {**inputs, **batch}
+        inputs = tf.convert_to_tensor(inputs)
         if padding_mask is None:
             padding_mask = tf.ones(tf.shape(inputs)[:2], tf.int32)
         self._plan, _ = self.plan({"padding_mask": tf.convert_to_tensor(padding_mask)})
@@ -76,11 +79,12 @@ def augmented(
 ) -> Iterator[dict[str, Any]]:
     """Augments one training step: the inputs, and inside of the block the model's token vectors.
 
-    Outside of the block the model is what it was. Layers on token ids run in their order; then those on vectors
-    draw what they will do, and do it where the model first embeds the tokens.
+    Outside of the block the model is what it was. Layers on token ids run in their order; then those on
+    vectors draw what they will do, and do it where the model embeds the tokens.
 
     Args:
-        model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute `augmentation`.
+        model: A model with a `backbone`, or a backbone; its `token_embedding` has an attribute
+            `augmentation`.
         layers: Layers of this package.
         inputs: A batch of token ids as a dict.
 
@@ -100,29 +104,33 @@ def augmented(
     if not behind:
         yield inputs
         return
-    embedding = getattr(getattr(model, "backbone", model), "token_embedding", None)
+    embedding: Any = getattr(getattr(model, "backbone", model), "token_embedding", None)
     if not hasattr(embedding, "augmentation"):
         raise ConfigError(
             f"{', '.join(type(layer).__name__ for layer in behind)} works on token vectors, but "
             f"`{type(model).__name__}` has no `backbone.token_embedding` where it could stand. Put the layer "
             "behind the embedding when you build the model."
         )
-    embedding.augmentation = _once(behind)
+    embedding.augmentation = _on_the_first(behind)
     try:
         yield inputs
     finally:
         embedding.augmentation = None
 
 
-def _once(layers: Sequence[EmbeddingAugmentation]) -> Any:
-    """Changes the first vectors only: those of an encoder, not those of the decoder that shares its table."""
-    done = False
+def _on_the_first(layers: Sequence[EmbeddingAugmentation]) -> Any:
+    """Changes the vectors of the ids that are embedded first, each time that these are embedded.
 
-    def augment(vectors: Any) -> Any:
-        nonlocal done
-        if done:
+    A model may be called twice in a step, and the decoder of an encoder-decoder shares the table with the
+    encoder, whose ids come first.
+    """
+    seen: list[Any] = []
+
+    def augment(vectors: Any, ids: Any) -> Any:
+        if not seen:
+            seen.append(ids)
+        if ids is not seen[0]:
             return vectors
-        done = True
         for layer in layers:
             vectors = layer.embed_planned(vectors)
         return vectors

@@ -39,7 +39,7 @@ def classes(kind: str) -> np.ndarray:
 
 
 def key_table(keyboard: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A keyboard as arrays: code points of keys, ascending; their neighbours `(keys, most)`; how many each has.
+    """A keyboard as arrays: code points of keys, ascending; their neighbours `(keys, most)`; how many.
 
     Args:
         keyboard: Neighbours by key, in lower case; upper-case letters have the same ones in upper case.

@@ -39,7 +39,7 @@ class Mixing(NamedTuple):
         return share * own + (1 - share) * partners
 
     def parts(self, targets: Any, weights: Any = None) -> list[tuple[Any, Any]]:
-        """Two sets of targets and weights, whose weighted losses for the same outputs add up to the mixed loss.
+        """Two sets of targets and weights, whose losses for the same outputs add up to the mixed loss.
 
         Args:
             targets: `(batch, ...)`.
@@ -54,10 +54,10 @@ class Mixing(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class Mixup(EmbeddingAugmentation):
-    """Mixes the vectors of each row with those of another one (Zhang et al., 2018; wordMixup, Guo et al., 2019).
+    """Mixes the vectors of each row with those of another (Zhang et al., 2018; wordMixup, Guo et al., 2019).
 
-    `lambda` is drawn for each row from Beta(alpha, alpha). Padding counts as zero, and a row gets as long as the
-    longer of the two. The targets must be mixed in the same way: `mixing` says how.
+    `lambda` is drawn for each row from Beta(alpha, alpha). Padding counts as zero, and a row gets as long as
+    the longer of the two. The targets must be mixed in the same way: `mixing` says how.
 
     Args:
         alpha: Parameter of the Beta distribution, above 0: small values leave most rows nearly as they were.
@@ -100,7 +100,10 @@ class Mixup(EmbeddingAugmentation):
         share = tf.math.divide_no_nan(first, first + second)
         permutation = tf.argsort(drawing(self.seed_generator)([rows]))
         mixing = Mixing(share, permutation, mask)
-        changed = {**batch, "padding_mask": tf.maximum(batch["padding_mask"], mixing.partners(batch["padding_mask"]))}
+        changed = {
+            **batch,
+            "padding_mask": tf.maximum(batch["padding_mask"], mixing.partners(batch["padding_mask"])),
+        }
         for name in ("token_ids", "segment_ids"):  # positions and segments behind the row's own end
             if name in batch:
                 changed[name] = tf.where(mask > 0, batch[name], mixing.partners(batch[name]))

@@ -61,7 +61,8 @@ class NewWords(TokenAugmentation):
         vocabulary = self.vocabulary
         if name not in ("uniform", *given):
             raise ConfigError(
-                f"`source` of `{type(self).__name__}` is {name!r}. Choose one of {sorted((*given, 'uniform'))}."
+                f"`source` of `{type(self).__name__}` is {name!r}. Choose one of "
+                f"{sorted((*given, 'uniform'))}."
             )
         if name == "uniform":
             return UniformWords(vocabulary.words)
@@ -93,7 +94,7 @@ class NewWords(TokenAugmentation):
 
 
 def within_room(growth: Any, priority: Any, room: Any) -> Any:
-    """bool `(batch, words)`: which changes fit, taken in the order of their priority, smallest first.
+    """Bool `(batch, words)`: which changes fit, taken in the order of their priority, smallest first.
 
     Args:
         growth: int32, by how many tokens each change makes the row longer; 0 or less always fits.

@@ -32,7 +32,11 @@ class Phrases:
             ids = np.array(list(found), np.int64).reshape(-1, length)
             hashes = _hash(list(ids.T))
             order = np.argsort(hashes, kind="stable")
-            self._tables[length] = (hashes[order], ids[order], np.array(list(found.values()), np.int32)[order])
+            self._tables[length] = (
+                hashes[order],
+                ids[order],
+                np.array(list(found.values()), np.int32)[order],
+            )
 
     def __bool__(self) -> bool:
         return bool(self._tables)
@@ -68,7 +72,7 @@ class Phrases:
         return number, length
 
     def cover(self, ids: Any, starts: Any, real: Any) -> Any:
-        """bool `(batch, sequence)`: whether the token is in one of the sequences."""
+        """Bool `(batch, sequence)`: whether the token is in one of the sequences."""
         _, length = self.match(ids, starts, real)
         covered = tf.zeros_like(real)
         for size in self._tables:

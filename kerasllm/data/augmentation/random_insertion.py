@@ -17,10 +17,10 @@ __all__ = ["RandomInsertion"]
 class RandomInsertion(NewWords):
     """Puts a new word behind each word with probability `rate` (EDA; Wei and Zou, 2019).
 
-    The new word is drawn as in `RandomReplacement`; where it is one that belongs to another word (a neighbour or
-    a synonym), that is a word drawn from the same text. Nothing that was there is dropped: words are put in only
-    while the batch is wider than the row, so the longest rows of a batch get few or none. New words have no
-    label. Arguments: see `NewWords` and `TokenAugmentation`.
+    The new word is drawn as in `RandomReplacement`; where it is one that belongs to another word (a neighbour
+    or a synonym), that is a word drawn from the same text. Nothing that was there is dropped: words are put
+    in only while the batch is wider than the row, so the longest rows of a batch get few or none. New words
+    have no label. Arguments: see `NewWords` and `TokenAugmentation`.
     """
 
     def change(self, inputs: dict[str, Any], words: Words, draw: Draw) -> dict[str, Any]:

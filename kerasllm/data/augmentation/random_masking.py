@@ -16,8 +16,8 @@ __all__ = ["RandomMasking"]
 class RandomMasking(TokenAugmentation):
     """Puts the mask token in place of each piece of a word, for each word with probability `rate`.
 
-    A masked language model has seen such gaps (Devlin et al., 2019); labels stay those of the words that stood
-    there. Arguments, inputs and what is never changed: see `TokenAugmentation`.
+    A masked language model has seen such gaps (Devlin et al., 2019); labels stay those of the words that
+    stood there. Arguments, inputs and what is never changed: see `TokenAugmentation`.
 
     Args:
         vocabulary: See `TokenAugmentation`.

@@ -17,11 +17,11 @@ __all__ = ["RandomReplacement"]
 class RandomReplacement(NewWords):
     """Puts another word in place of each word with probability `rate`.
 
-    The other word is any word of the vocabulary (`"uniform"`), a frequent one (`"unigram"`; Xie et al., 2017),
-    one of the nearest in the embedding matrix (`"neighbours"`, for words of one token), or a synonym of a table
-    (`"synonyms"`; EDA, Wei and Zou, 2019). `rate` counts the words for which the source has another one. A
-    longer word is only put in while the row has room for it. A new word's first pieces have the labels of the
-    old one's; further pieces have none. Arguments: see `NewWords` and `TokenAugmentation`.
+    The other word is any word of the vocabulary (`"uniform"`), a frequent one (`"unigram"`; Xie et al.,
+    2017), one of the nearest in the embedding matrix (`"neighbours"`, for words of one token), or a synonym
+    of a table (`"synonyms"`; EDA, Wei and Zou, 2019). `rate` counts the words for which the source has
+    another one. A longer word is only put in while the row has room for it. A new word's first pieces have
+    the labels of the old one's; further pieces have none. Arguments: see `NewWords` and `TokenAugmentation`.
 
     Example:
     >>> synonyms = {"good": ["fine", "very nice"], "film": ["movie"]}

@@ -1,6 +1,7 @@
 """Typing errors."""
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from kerasllm.data.augmentation.letters import QWERTY
 from kerasllm.data.augmentation.new_words import within_room
 from kerasllm.data.augmentation.rebuilding import put_in
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.data.augmentation.token_layer import Draw, TokenAugmentation, check_rate, drawing
 from kerasllm.data.augmentation.typing_errors import OPERATIONS, TypingErrors
 from kerasllm.data.augmentation.words import Words
@@ -43,14 +45,14 @@ class _Typo:
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")
-class RandomTypo(_Typo, keras.layers.Layer):
+class RandomTypo(_Typo, Seeded, keras.layers.Layer):
     """Makes typing errors in texts, before tokenization: for `tf.data` pipelines and models that take text.
 
-    Each letter is, with probability `rate`, swapped with the next one, left out, doubled, or replaced by one of
-    a neighbouring key (Belinkov and Bisk, 2018). Letters are whole characters of any script; a letter with a
-    combining mark is left alone, the first letter of a word is never left out, and everything that is no letter
-    stays. Where an operation is not possible, another one of those asked for is taken. `RandomTypoOfTokens` does
-    the same to texts that are token ids already.
+    Each letter is, with probability `rate`, swapped with the next one, left out, doubled, or replaced by one
+    of a neighbouring key (Belinkov and Bisk, 2018). Letters are whole characters of any script; a letter with
+    a combining mark is left alone, the first letter of a word is never left out, and everything that is no
+    letter stays. Where an operation is not possible, another one of those asked for is taken.
+    `RandomTypoOfTokens` does the same to texts that are token ids already.
 
     Args:
         rate: Share of the letters that are changed. Defaults to 0.05.
@@ -84,8 +86,7 @@ class RandomTypo(_Typo, keras.layers.Layer):
         self._allow_non_tensor_positional_args = True
         self.rate = check_rate(self, rate)
         self._set_up(self.rate, operations, keyboard, protected)
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self.make_generator(seed)
         self.built = True
 
     def call(self, inputs, training=None):
@@ -113,11 +114,11 @@ class RandomTypo(_Typo, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerasllm")
 class RandomTypoOfTokens(_Typo, TokenAugmentation):
-    """Makes typing errors in token ids: each word is decoded, changed as by `RandomTypo`, and tokenized again.
+    """Makes typing errors in token ids: words are decoded, changed as by `RandomTypo`, and tokenized again.
 
     All of it is in the graph, so a batch of a cached data set has other typing errors each epoch. A word that
-    would not fit into the width any more is left as it is. The ids of a word are those that the tokenizer gives
-    to its decoded text. String operations run on the CPU, and not in a step compiled by XLA.
+    would not fit into the width any more is left as it is. The ids of a word are those that the tokenizer
+    gives to its decoded text. String operations run on the CPU, and not in a step compiled by XLA.
 
     Args:
         tokenizer: A `kerasllm.Tokenizer`, which the layer keeps.
@@ -138,13 +139,13 @@ class RandomTypoOfTokens(_Typo, TokenAugmentation):
         **kwargs: Any,
     ):
         if isinstance(tokenizer, dict):
-            # By name: this package is below the one that tokenizes, and needs it only to come back from a file.
+            # By name: this package is below the one that tokenizes, and needs it only to read a config.
             module = importlib.import_module("kerasllm.tokenization.tokenizer")
             tokenizer = module.Tokenizer(tokenizer["specification"], tokenizer["settings"])
         elif not hasattr(tokenizer, "graph_encode"):
             raise ConfigError(
-                f"`RandomTypoOfTokens` got a {type(tokenizer).__name__}, expected a `kerasllm.Tokenizer`: words "
-                "are tokenized anew."
+                f"`RandomTypoOfTokens` got a {type(tokenizer).__name__}, expected a `kerasllm.Tokenizer`: "
+                "words are tokenized anew."
             )
         super().__init__(tokenizer, rate, protected=protected, **kwargs)
         self._set_up(self.rate, operations, keyboard, protected)
@@ -158,6 +159,9 @@ class RandomTypoOfTokens(_Typo, TokenAugmentation):
         of_words = tf.boolean_mask(ids, words.real & words.of_tokens(words.changeable))
         rows = tf.RaggedTensor.from_row_lengths(of_words, tf.gather_nd(words.length, where), validate=False)
         texts = self.tokenizer.graph_decode(rows)
+        if self.tokenizer.word_table.suffix:
+            suffix = re.escape(self.tokenizer.word_table.suffix)
+            texts = tf.strings.regex_replace(texts, f"{suffix}$", "")
         changed = self.errors(texts, draw)
         encoded = self.tokenizer.graph_encode(changed, split_special_tokens=True)
         special = tf.gather(tf.constant(self.vocabulary.flags["separates"]), encoded.flat_values)

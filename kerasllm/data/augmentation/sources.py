@@ -1,5 +1,6 @@
 """Where new words come from: all words, frequent words, neighbours, synonyms."""
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,15 @@ from kerasllm.data.augmentation.vocabulary import Vocabulary, pack, unpack
 from kerasllm.data.augmentation.words import Words
 from kerasllm.errors import ConfigError
 
-__all__ = ["SOURCES", "FrequentWords", "Neighbours", "Source", "Synonyms", "UniformWords", "source_from_config"]
+__all__ = [
+    "SOURCES",
+    "FrequentWords",
+    "Neighbours",
+    "Source",
+    "Synonyms",
+    "UniformWords",
+    "source_from_config",
+]
 
 _log = logging.getLogger("kerasllm.data")
 _LONGEST = 8  # tokens of a synonym
@@ -57,8 +66,8 @@ class FrequentWords(Source):
         self.counts = np.asarray(counts, np.float64)[np.asarray(counts) > 0]
         if len(self.ids) < 2:
             raise ConfigError(
-                f"there are {len(self.ids)} words to draw new ones from, expected two or more: whole words of "
-                "letters that are one token each. Use another `source`, such as 'synonyms'."
+                f"there are {len(self.ids)} words to draw new ones from, expected two or more: whole words "
+                "of letters that are one token each. Use another `source`, such as 'synonyms'."
             )
         self._upper = np.cumsum(self.counts) / self.counts.sum()
 
@@ -233,8 +242,8 @@ class Synonyms(Source):
                     left_out.append(word)
         if left_out:
             _log.warning(
-                "%d words of the table of synonyms are left out, which are several words to the tokenizer, or "
-                "more than %d tokens: %s.",
+                "%d words of the table of synonyms are left out, which are several words to the tokenizer, "
+                "or more than %d tokens: %s.",
                 *(len(set(left_out)), _LONGEST, ", ".join(repr(word) for word in sorted(set(left_out))[:5])),
             )
         return cls(keys, values)
@@ -264,7 +273,7 @@ class Synonyms(Source):
 def _num_words(ids: Sequence[int], vocabulary: Vocabulary) -> int:
     """How many words these ids are; the first always begins one."""
     closes, continues = vocabulary.flags["closes"], vocabulary.flags["continues"]
-    inner = zip(ids, ids[1:], strict=False)
+    inner = itertools.pairwise(ids)
     return 1 + sum(bool(closes[before]) or not continues[after] for before, after in inner)
 
 

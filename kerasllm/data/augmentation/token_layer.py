@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.data.augmentation.phrases import Phrases
+from kerasllm.data.augmentation.seeded import Seeded
 from kerasllm.data.augmentation.vocabulary import Vocabulary
 from kerasllm.data.augmentation.words import Words, find_words
 from kerasllm.errors import ConfigError, DataError
@@ -17,7 +18,7 @@ Draw = Callable[[Any], Any]  # from a shape to numbers of [0, 1)
 NAMES = ("token_ids", "padding_mask", "segment_ids", "labels", "weights", "protected")
 
 
-class TokenAugmentation(keras.layers.Layer):
+class TokenAugmentation(Seeded, keras.layers.Layer):
     """A layer that changes a batch of token ids in training, and is nothing at all otherwise.
 
     A word is a piece that begins one and the pieces that go on with it; it is changed as a whole or not at
@@ -56,13 +57,14 @@ class TokenAugmentation(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
+        # Arrays may be given, and become tensors of their own type in `call`.
         self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
         self.vocabulary = Vocabulary.of(vocabulary)
         self.rate = check_rate(self, rate)
         self.protected = Phrases(self.vocabulary.encode(protected))
         self.ignored_label = ignored_label
-        self.seed_generator = keras.random.SeedGenerator(seed)
-        self.seed = self.seed_generator._initial_seed
+        self.make_generator(seed)
         self.built = True
 
     def change(self, inputs: dict[str, Any], words: Words, draw: Draw) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class TokenAugmentation(keras.layers.Layer):
 
 
 def choose(words: Words, rate: float, draw: Draw) -> Any:
-    """bool `(batch, sequence)`: words drawn at a rate; of each text at least one is not among them."""
+    """Bool `(batch, sequence)`: words drawn at a rate; of each text at least one is not among them."""
     numbers = draw(tf.shape(words.start))
     # The word with the largest number stays: that changes nothing unless all would be chosen.
     held = tf.where(words.changeable, numbers, tf.where(words.is_word, 2.0, -1.0))
@@ -150,9 +152,7 @@ def drawing(generator: keras.random.SeedGenerator) -> Draw:
     def draw(shape: Any) -> Any:
         nonlocal count
         count += 1
-        mine = tf.random.experimental.stateless_fold_in(
-            seed, tf.constant(count, tf.int64), alg="philox"
-        )
+        mine = tf.random.experimental.stateless_fold_in(seed, tf.constant(count, tf.int64), alg="philox")
         return tf.random.stateless_uniform(shape, mine, alg="philox")
 
     return draw
@@ -166,6 +166,7 @@ def check_rate(layer: Any, rate: Any, *, name: str = "rate") -> float:
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
         raise ConfigError(
-            f"`{name}` of `{type(layer).__name__}` is {rate!r}, expected a share between 0 and 1, such as 0.1."
+            f"`{name}` of `{type(layer).__name__}` is {rate!r}, expected a share between 0 and 1, such as "
+            "0.1."
         )
     return float(rate)

@@ -40,7 +40,7 @@ class TypingErrors:
         self.rate = rate
         self.operations = tuple(operations)
         self._keys = key_table(keyboard)
-        words = sorted({word.casefold().encode() for word in protected})
+        words = sorted({word.lower().encode() for word in protected})
         self._protected = np.array(words, object)
 
     def __call__(self, texts: Any, draw: Draw) -> Any:
@@ -91,7 +91,9 @@ class TypingErrors:
         An operation that is not possible at a letter is replaced by one of the others.
         """
         possible = {
-            "swap": characters.follows & ~_next(drawn, False) & ~tf.equal(_next(characters.codes, 0), characters.codes),
+            "swap": characters.follows
+            & ~_next(drawn, False)
+            & ~tf.equal(_next(characters.codes, 0), characters.codes),
             "delete": ~characters.begins,
             "duplicate": tf.ones_like(drawn),
             "neighbour": self._near(characters.codes)[1] > 0,
@@ -117,7 +119,9 @@ class TypingErrors:
             codes = tf.where(_previous(is_["swap"], False), _previous(codes, 0), swapped)
         if "neighbour" in is_:
             near, count = self._near(characters.codes)
-            place = tf.minimum(tf.cast(numbers * tf.cast(count, tf.float32), tf.int32), tf.maximum(count - 1, 0))
+            place = tf.minimum(
+                tf.cast(numbers * tf.cast(count, tf.float32), tf.int32), tf.maximum(count - 1, 0)
+            )
             codes = tf.where(is_["neighbour"], tf.gather(near, place, batch_dims=1), codes)
         if "delete" in is_:
             counts = tf.where(is_["delete"], 0, counts)

@@ -41,7 +41,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: "Vocabulary | Tokenizer | dict[str, Any]") -> "Vocabulary":
-        """The vocabulary of a tokenizer, or of a layer's config; one that is a vocabulary already is returned.
+        """The vocabulary of a tokenizer, or of a layer's config; a vocabulary is returned as it is.
 
         Raises:
             TokenizerError: If the tokenizer's pieces do not show where words begin, or it has no padding.
@@ -53,7 +53,8 @@ class Vocabulary:
             return cls.from_config(tokenizer)
         if not hasattr(tokenizer, "word_table"):
             raise ConfigError(
-                f"augmentation got a {type(tokenizer).__name__} as its vocabulary. Give a `kerasllm.Tokenizer`, "
+                f"augmentation got a {type(tokenizer).__name__} as its vocabulary. Give a "
+                "`kerasllm.Tokenizer`, "
                 "e.g. `Preset.load(handle).tokenizer`, or `Vocabulary.of(tokenizer)`."
             )
         table = tokenizer.word_table

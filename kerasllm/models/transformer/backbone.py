@@ -85,6 +85,19 @@ class TransformerBackbone(keras.Model):
         settings = getattr(self.settings, stack)
         return [self.get_layer(f"{stack}_layer_{settings.owner(i)}") for i in range(settings.num_layers)]
 
+    def recompute_layers(self, recompute: bool = True) -> None:
+        """Switches gradient checkpointing on or off, before the training function is traced.
+
+        A layer then keeps only its inputs for the gradient: less memory, for about a third more time.
+
+        Args:
+            recompute: Whether layers are computed once more for their gradient. Defaults to `True`.
+        """
+        for stack in ("encoder", "decoder"):
+            if getattr(self.settings, stack) is not None:
+                for layer in self.stack_layers(stack):
+                    layer.recompute = recompute
+
     def get_config(self):
         """Everything that `from_config` needs."""
         return {

@@ -130,8 +130,8 @@ class Embedding(Weighted, keras.layers.Embedding):
     """`keras.layers.Embedding` that begins with a checkpoint's rows.
 
     Attributes:
-        augmentation: From vectors to vectors, what training does to them; `None` but for the time that
-            `kerasllm.data.augmentation.augmented` puts something there.
+        augmentation: From vectors and ids to vectors, what training does to them; `None` but for the time
+            that `kerasllm.data.augmentation.augmented` puts something there.
     """
 
     def __init__(self, input_dim, output_dim, initializer_range=0.02, **kwargs):
@@ -147,7 +147,9 @@ class Embedding(Weighted, keras.layers.Embedding):
     def call(self, inputs, training=None):
         """See the class."""
         vectors = super().call(inputs)
-        return self.augmentation(vectors) if training and self.augmentation is not None else vectors
+        if not training or self.augmentation is None:
+            return vectors
+        return self.augmentation(vectors, inputs)
 
     def get_config(self):
         """Everything that `from_config` needs."""

@@ -1,5 +1,6 @@
 """One transformer layer: attention, cross-attention where there is an encoder, feed-forward."""
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from kerasllm.models.transformer.disentangled import DisentangledAttention
 from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.feed_forward import Experts, FeedForward
 from kerasllm.models.transformer.normalization import Normalization
+from kerasllm.models.transformer.recomputation import recomputed
 from kerasllm.models.transformer.settings import StackSettings, as_settings, to_dict
 
 __all__ = ["TransformerLayer"]
@@ -30,6 +32,11 @@ class TransformerLayer(keras.layers.Layer):
         memory: Output of the encoder, where there is one.
         memory_bias: What is added to the scores of cross-attention.
         first_only: Whether it answers for the first token alone, `(batch, 1, dim)`.
+
+    Attributes:
+        recompute: Whether training keeps only the inputs for the gradient, and computes the layer once more
+            there. It belongs to a run, not to the model, so it is neither saved nor copied; it is read when
+            the training function is traced.
     """
 
     def __init__(self, settings, layer=0, **kwargs):
@@ -37,6 +44,7 @@ class TransformerLayer(keras.layers.Layer):
         super().__init__(**{"autocast": False, **kwargs})
         self.settings = settings = as_settings(settings, StackSettings)
         self.layer = layer
+        self.recompute = False
         kind = Attention if settings.disentangled is None else DisentangledAttention
         self.attention_norm = Normalization.of(settings, dtype=self.dtype_policy, name="attention_norm")
         self.attention = kind(settings, layer, dtype=self.dtype_policy, name="attention")
@@ -89,7 +97,12 @@ class TransformerLayer(keras.layers.Layer):
         training=None,
     ):
         """See the class."""
+        tensors = (inputs, bias, rotary, distances, memory, memory_bias)
+        if self.recompute and training:
+            return recomputed(self, partial(self._forward, first_only=first_only, training=True), tensors)
+        return self._forward(*tensors, first_only=first_only, training=training)
 
+    def _forward(self, inputs, bias, rotary, distances, memory, memory_bias, *, first_only, training):
         def attend(tokens):
             if first_only:
                 return self.attention(tokens, bias, None, inputs, training=training)

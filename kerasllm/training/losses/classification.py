@@ -56,8 +56,8 @@ class ClassificationLoss(keras.losses.Loss):
     def call(self, y_true, y_pred):
         """The loss of each text, `float32[batch]`."""
         if self.kind == "focal":
-            loss = binary_focal if self.multi_label else focal
-            return loss(y_true, y_pred, gamma=self.focal_gamma)
+            away = binary_focal if self.multi_label else focal
+            return away(y_true, y_pred, gamma=self.focal_gamma)
         loss = binary_crossentropy if self.multi_label else crossentropy
         return loss(y_true, y_pred, label_smoothing=self.label_smoothing)
 

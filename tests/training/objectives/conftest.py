@@ -4,7 +4,16 @@ import pytest
 
 from kerasllm.models.builders import build_with_head
 from kerasllm.models.presets import Preset
-from kerasllm.testing.architectures import write_checkpoint
+from kerasllm.testing.architectures import CASES, write_model
+
+# Without dropout a training step can be compared.
+_NO_DROPOUT = {
+    "GPT2": dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+    **dict.fromkeys(
+        ("Bert", "Roberta", "DebertaV2"),
+        dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0),
+    ),
+}
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +25,9 @@ def language_model(tmp_path_factory):
     def get(case, **options):
         if case not in made:
             folder = tmp_path_factory.mktemp(case)
-            made[case] = folder, write_checkpoint(case, folder)
+            architecture, settings = CASES[case]
+            without = next((each for name, each in _NO_DROPOUT.items() if case.startswith(name)), {})
+            made[case] = folder, write_model(architecture, {**settings, **without}, folder)
         folder, reference = made[case]
         return build_with_head(Preset.load(folder), **options), reference
 

@@ -28,15 +28,13 @@ def batch(rows=slice(None)):
     return {name: tf.constant(value) for name, value in inputs.items()}
 
 
-def value_and_gradients(objective, model, *batches, training=True):
+def value_and_gradients(objective, model, *batches):
     """Total, weight and gradients of all batches together."""
     sums, total, weight = None, 0.0, 0.0
     for inputs, targets, weights in batches:
         inputs = {"segment_ids": tf.zeros_like(inputs["token_ids"]), **inputs}
         with tf.GradientTape() as tape:
-            value = objective.loss(
-                model, inputs, tf.constant(targets), tf.constant(weights), training=training
-            )
+            value = objective.loss(model, inputs, tf.constant(targets), tf.constant(weights), training=True)
         found = [tf.convert_to_tensor(part) for part in tape.gradient(value.total, model.trainable_variables)]
         sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
         total, weight = total + value.total, weight + value.weight
@@ -53,7 +51,7 @@ def reference(theirs, ids, labels, weights):
     weights = torch.tensor(weights, dtype=torch.float32)
     loss = (losses * weights).sum() / weights.sum()
     loss.backward()
-    return float(loss), theirs.get_input_embeddings().weight.grad.numpy(), logits.detach().numpy()
+    return loss.item(), theirs.get_input_embeddings().weight.grad.numpy(), logits.detach().numpy()
 
 
 @pytest.mark.parametrize("case", CAUSAL)
@@ -81,9 +79,7 @@ def test_masked_loss_and_gradient_are_those_of_transformers(case, language_model
     model, theirs = language_model(case)
     hidden, weights = np.where(HIDDEN, 4, IDS).astype(np.int32), HIDDEN.astype(np.float32)
     inputs = {**batch(), "token_ids": tf.constant(hidden)}
-    loss, gradients, _ = value_and_gradients(
-        MaskedLanguageModel(), model, (inputs, IDS, weights), training=False
-    )
+    loss, gradients, _ = value_and_gradients(MaskedLanguageModel(), model, (inputs, IDS, weights))
     expected, table, _ = reference(theirs, hidden, IDS, weights)
     assert loss == pytest.approx(expected, abs=2e-5)
     names = [variable.path for variable in model.trainable_variables]
@@ -114,7 +110,6 @@ def test_micro_batches_with_masks_in_unequal_numbers_equal_one_batch(language_mo
             MaskedLanguageModel(),
             model,
             *((batch(rows), IDS[rows], weights[rows]) for rows in parts),
-            training=False,
         )
         for parts in ([slice(None)], [slice(0, 3), slice(3, 5)])
     ]
