@@ -1,8 +1,8 @@
 """How fast we fine-tune, against `transformers.Trainer` and KerasHub on the same machine.
 
 Each contestant is a process of its own that sits idle between its slices; the parent asks one after the
-other for a slice of training steps, round by round. Input, clipping, optimizer and schedule are included; dropout is
-on in the classifiers. Both sides train on the same batches (grouped by length, or packed rows with
+other for a slice of training steps, round by round. Input, clipping, optimizer and schedule are included;
+dropout is on in the classifiers. Both sides train on the same batches (grouped by length, or packed rows with
 block-diagonal attention), so that a slice is the same work; KerasHub makes its own.
 
     python benchmarks/training_speed [--part reviews long keras_hub …] [--quick]

@@ -1,9 +1,9 @@
 """Model FLOPs utilisation of a training step of MiniLM, 32 texts of 128 tokens, and where the rest goes.
 
 Model FLOPs are those of the products alone: three times (forward, and two products backward) twice the
-numbers of weights times tokens, and the products of attention. The peak is what TensorFlow reaches on one large
-product on the same machine in the same minute. Shares of operations come from TensorFlow's profiler, with one
-thread, so that nothing overlaps.
+numbers of weights times tokens, and the products of attention. The peak is what TensorFlow reaches on one
+large product on the same machine in the same minute. Shares of operations come from TensorFlow's profiler,
+with one thread, so that nothing overlaps.
 
     python benchmarks/training_speed/utilisation.py [--threads 2] [--no-report]
 """
