@@ -1,0 +1,179 @@
+"""How fast we fine-tune, against `transformers.Trainer` and KerasHub on the same machine.
+
+Each contestant is a process of its own that sits idle between its slices; the parent asks one after the
+other for a slice of training steps, round by round. Input, clipping, optimizer and schedule are included;
+dropout is on in the classifiers. Both sides train on the same batches (grouped by length, or packed rows with
+block-diagonal attention), so that a slice is the same work; KerasHub makes its own.
+
+    python benchmarks/training_speed [--part reviews long keras_hub …] [--quick]
+    python benchmarks/training_speed --device gpu --part reviews long gpt2
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+CLASSIFIERS = {
+    "kerasllm": ("ours", "float32"),
+    "transformers": ("theirs", False),
+    "kerasllm, bfloat16": ("ours", "mixed_bfloat16"),
+    "transformers, bfloat16": ("theirs", True),
+}
+KERAS_HUB = {
+    "kerasllm": ("ours", "float32"),
+    "KerasHub, padded to 512": ("keras_hub", 512),
+    "KerasHub, padded to 128": ("keras_hub", 128),
+}
+PARTS = {
+    "reviews": (
+        "Training speed: MiniLM on Rotten Tomatoes",
+        "examples/s",
+        CLASSIFIERS,
+        8,
+    ),
+    # By itself, because padding to 512 takes 10 GiB.
+    "keras_hub": ("Training speed: MiniLM on Rotten Tomatoes, against KerasHub", "examples/s", KERAS_HUB, 8),
+    "long": ("Training speed: MiniLM on texts of 10 to 300 words", "examples/s", CLASSIFIERS, 4),
+    "gpt2": ("Training speed: a language model of GPT-2's shape", "tokens/s", CLASSIFIERS, 1),
+    "smollm2": ("Training speed: SmolLM2-135M", "tokens/s", CLASSIFIERS, 1),
+}
+SLOW = "KerasHub"  # one batch tells its rate
+
+
+def worker(part, name, arguments):
+    """Answers each line, a number of steps, with what was trained on and the seconds; `peak` with MiB."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if arguments.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    kind, option = PARTS[part][2][name]
+    contestant = made(kind, part, option, arguments)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        answer = contestant.peak() if line.strip() == "peak" else contestant.run(int(line))
+        print("answer", json.dumps(answer), flush=True)
+
+
+def made(kind, part, option, arguments):
+    """A contestant, with the number of threads set."""
+    if kind == "theirs":
+        from theirs import Theirs
+
+        return Theirs(part, option, arguments.device, arguments.threads)
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
+    if kind == "keras_hub":
+        from keras_hub_side import KerasHub
+
+        return KerasHub("reviews", option)
+    from ours import Ours
+
+    return Ours("reviews" if part == "keras_hub" else part, option, arguments.device)
+
+
+class Child:
+    """A process that trains when it is asked to."""
+
+    def __init__(self, part, name, arguments):
+        command = [sys.executable, str(HERE), "--worker", part, name, "--device", arguments.device]
+        command += ["--threads", str(arguments.threads)]
+        pipe = subprocess.PIPE
+        log = None if arguments.verbose else subprocess.DEVNULL
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+        self._until("ready")
+
+    def ask(self, question):
+        print(question, file=self.process.stdin, flush=True)
+        return json.loads(self._until("answer"))
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+    def _until(self, word):
+        for line in self.process.stdout:
+            if line.startswith(word):
+                return line.removeprefix(word)
+        raise SystemExit(f"A contestant ended: {self.process.args}. Run again with --verbose.")
+
+
+def compare(part, arguments):
+    """Medians over the rounds, in a section of the results."""
+    from report import table, write_section
+
+    title, unit, contestants, steps = PARTS[part]
+    children = {name: Child(part, name, arguments) for name in contestants}
+    rates = {name: [] for name in contestants}
+    for child in children.values():
+        child.ask(2)  # tracing, and first allocations
+    for number in range(arguments.rounds):
+        for name, child in children.items():
+            counted, seconds = child.ask(1 if name.startswith(SLOW) else steps)
+            rates[name].append(counted / seconds)
+        print(f"round {number}:", {name: f"{values[-1]:.1f}" for name, values in rates.items()}, flush=True)
+    peaks = {name: child.ask("peak") for name, child in children.items()}
+    for child in children.values():
+        child.end()
+    text = (
+        f"{unit}, {arguments.threads} threads, medians of {arguments.rounds} interleaved slices of {steps} "
+        f"steps{' on the GPU' if arguments.device == 'gpu' else ''}. Ratios are medians of the ratios of a "
+        "round.\n\n" + table(*rows_of(rates, peaks, unit))
+    )
+    if arguments.no_report:
+        print(text)
+    else:
+        write_section(title, text)
+
+
+def rows_of(rates, peaks, unit):
+    """Header and rows: the rate, and how much faster our like is."""
+    header = ["", unit, "fastest", "kerasllm in the same precision is"]
+    if any(peaks.values()):
+        header.append("peak, MiB")
+    rows = []
+    for name, values in rates.items():
+        like = "kerasllm, bfloat16" if "bfloat16" in name else "kerasllm"
+        ratio = statistics.median(mine / value for mine, value in zip(rates[like], values, strict=True))
+        row = [name, f"{statistics.median(values):.1f}", f"{max(values):.1f}", f"{ratio:.2f} × as fast"]
+        rows.append([*row, *([f"{peaks[name]:.0f}" if peaks[name] else ""] if any(peaks.values()) else [])])
+    return header, rows
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    choices = [*PARTS, "utilisation"]
+    parser.add_argument("--part", nargs="+", choices=choices, default=choices)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--quick", action="store_true", help="3 rounds, printed only")
+    parser.add_argument("--no-report", action="store_true", help="print only")
+    parser.add_argument("--verbose", action="store_true", help="show what the contestants log")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        worker(*arguments.worker, arguments)
+        return
+    if arguments.quick:
+        arguments.rounds, arguments.no_report = 3, True
+    for part in arguments.part:
+        if part == "utilisation":
+            command = [sys.executable, str(HERE / "utilisation.py"), "--threads", str(arguments.threads)]
+            command += ["--no-report"] if arguments.no_report else []
+            subprocess.run(command, check=True)
+        else:
+            compare(part, arguments)
+
+
+if __name__ == "__main__":
+    main()
