@@ -31,7 +31,9 @@ def choose_widths(lengths: np.ndarray, most: int) -> np.ndarray:
     >>> choose_widths(np.array([3, 5, 7, 60, 61]), 2)
     array([ 8, 64])
     """
-    longest = max(1, int(lengths.max(initial=1)))
+    if not len(lengths):
+        return np.array([STEP], np.int64)
+    longest = max(1, int(lengths.max()))
     step = STEP if most <= _FEW else 1
     step *= -(-longest // (step * _MOST_CANDIDATES))
     counts = np.bincount(-(-np.maximum(lengths, 1) // step), minlength=-(-longest // step) + 1)

@@ -35,7 +35,7 @@ def test_show_with_overrides_prints_every_field(configs):
 
 def test_show_without_a_config_is_the_reference(configs):
     result = configs("show")
-    assert "# Highest learning rate of the schedule." in result.stdout
+    assert "# Highest learning rate of the schedule; auto finds one in a short search" in result.stdout
     assert "learning_rate: 5.0e-05  # a number above 0" in result.stdout
 
 

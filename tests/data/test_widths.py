@@ -31,7 +31,7 @@ def test_no_more_widths_than_lengths():
 
 def test_very_long_texts_have_coarser_widths():
     lengths = np.arange(1, 9000, 7)
-    widths = choose_widths(lengths, 64)
+    widths = choose_widths(lengths, 32)
     assert widths[-1] >= lengths.max()
     assert all(width % 24 == 0 for width in widths)
     assert padded(lengths, widths) < 1.05 * lengths.sum()

@@ -101,7 +101,7 @@ def test_peft_loads_what_we_save(case, kind, reference, tmp_path):
     fill(model)
     save_adapter(model, tmp_path / "adapter", base_model=str(path))
     again = peft.PeftModel.from_pretrained(architecture.from_pretrained(path), tmp_path / "adapter")
-    assert np.abs(ours(model) - ours(build_with_head(Preset.load(path)))).max() > 1e-3
+    assert np.abs(ours(model) - ours(build_with_head(Preset.load(path)))).max() > 5e-5
     assert_close(ours(model), theirs(again))
 
 

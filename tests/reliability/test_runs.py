@@ -106,7 +106,8 @@ def test_resuming_with_other_settings_is_refused(config, tmp_path):
     before = data.read_text()
     try:
         data.write_text(before + json.dumps({"text": "a new one", "label": "positive"}) + "\n")
-        status, said = finish(start("finetune", run / "config.yaml", "--resume"))
+        more = ["--resume", "-s", "training.epochs=2"]
+        status, said = finish(start("finetune", run / "config.yaml", *more))
     finally:
         data.write_text(before)
     assert status == 1

@@ -96,11 +96,13 @@ def test_no_gradient_of_what_is_frozen_is_computed(path):
     ops = _gradient_ops(model, model.trainable_weights)
     assert "UnsortedSegmentSum" not in ops
     num_layers, matrices, adapters = 2, 6, 2
-    # Forward and two backward for each matrix, and the head.
-    assert num_full == 3 * (num_layers * matrices + 1)
+    # Forward and two backward for each matrix, and the head; and for each norm two means over rows, which are
+    # products with a column.
+    assert num_full == 3 * (num_layers * matrices + 1) + 2 * (2 * num_layers + 1)
     # Forward and one backward for each matrix, but for query, key and value of the first layer, below which
     # nothing is trained; two forward and four backward for each adapter, and of the first layer's one less.
-    expected = 2 * num_layers * matrices - 3 + 3 + 6 * num_layers * adapters - adapters
+    # The norm of the embeddings lies below all adapters.
+    expected = 2 * num_layers * matrices - 3 + 3 + 6 * num_layers * adapters - adapters + 4 * num_layers
     assert ops.count("MatMul") == expected
 
 

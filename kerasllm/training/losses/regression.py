@@ -71,7 +71,9 @@ def similarity_error(scores: Any, first: Any, second: Any) -> Any:
 def _unit(vectors: Any) -> Any:
     vectors = ops.cast(vectors, "float32")
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squares, _SHORTEST**2))
+    # A vector without a direction has no gradient either: one over its length would be infinite in float16.
+    known = squares > _SHORTEST**2
+    return vectors * ops.where(known, ops.rsqrt(ops.where(known, squares, 1.0)), 0.0)
 
 
 def _errors(targets: Any, outputs: Any) -> Any:
