@@ -319,29 +319,28 @@ def run_child(server, folder, kind, seconds=None):
 def test_killed_at_random_moments_it_ends_in_the_same_numbers(tmp_path, kind):
     """SIGKILL in a plain `fit`: the weights, the optimizer, the logs of each epoch, and the callbacks."""
     random = np.random.default_rng(0)
-    server = subprocess.Popen(
-        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    ended, seconds = run_child(server, tmp_path / "whole", kind)
-    assert ended
-    kills = 0
-    runs = 0
-    while runs < 3 or (kills < 6 and runs < 12):  # how many hit depends on the machine
-        folder = tmp_path / str(runs)
-        runs += 1
-        for _ in range(8):
-            if run_child(server, folder, kind, random.uniform(0, 0.6) * seconds)[0]:
-                break
-            kills += 1
-        else:
-            assert run_child(server, folder, kind)[0]
-        with np.load(tmp_path / "whole" / "numbers.npz") as one, np.load(folder / "numbers.npz") as other:
-            assert one.files == other.files
-            for name in one.files:
-                np.testing.assert_array_equal(one[name], other[name])
-        assert (tmp_path / "whole" / "known.json").read_text() == (folder / "known.json").read_text()
-        assert not list(folder.rglob(".tmp-*"))
-    server.stdin.close()
-    server.wait(timeout=30)
+    command = [sys.executable, "-c", CHILD]
+    kills = runs = 0
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        ended, seconds = run_child(server, tmp_path / "whole", kind)
+        assert ended
+        while runs < 3 or (kills < 6 and runs < 12):  # how many hit depends on the machine
+            folder = tmp_path / str(runs)
+            runs += 1
+            for _ in range(8):
+                if run_child(server, folder, kind, random.uniform(0, 0.6) * seconds)[0]:
+                    break
+                kills += 1
+            else:
+                assert run_child(server, folder, kind)[0]
+            with (
+                np.load(tmp_path / "whole" / "numbers.npz") as one,
+                np.load(folder / "numbers.npz") as other,
+            ):
+                assert one.files == other.files
+                for name in one.files:
+                    np.testing.assert_array_equal(one[name], other[name])
+            assert (tmp_path / "whole" / "known.json").read_text() == (folder / "known.json").read_text()
+            assert not list(folder.rglob(".tmp-*"))
     assert kills >= 6
     print(f"{kind}: {kills} kills, {runs} runs, 0 differ")
