@@ -64,7 +64,7 @@ def gpu_policy(capabilities: list[tuple[int, int]]) -> str:
 def cpu_policy(flags: Collection[str] | None = None) -> str:
     """Chooses the policy for a CPU: bfloat16 where the CPU multiplies it natively, which makes steps shorter.
 
-    `benchmarks/fine_tuning.py` compares speed and accuracy with float32.
+    `benchmarks/fine_tuning.py` and `training_speed` compare accuracy and speed with float32.
 
     Args:
         flags: The CPU's features, as Linux names them. Defaults to those of this machine.

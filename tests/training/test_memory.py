@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.limits import available_memory
-from kerasllm.data.pipeline import EncodedTexts
+from kerasllm.data.token_ids import EncodedTexts
 from kerasllm.models.adapters import LoRASettings, add_lora
 from kerasllm.models.heads import ModelWithHead
 from kerasllm.models.transformer.backbone import TransformerBackbone

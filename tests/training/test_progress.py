@@ -10,7 +10,7 @@ import pytest
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.batching import make_source
-from kerasllm.data.pipeline import EncodedTexts
+from kerasllm.data.token_ids import EncodedTexts
 from kerasllm.training import progress as module
 from kerasllm.training.meter import BatchCounts, Meter
 from kerasllm.training.progress import ProgressBar, ProgressLines, format_seconds, progress

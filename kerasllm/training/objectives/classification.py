@@ -18,7 +18,7 @@ __all__ = ["Classification"]
 class Classification(Objective):
     """Minimises the loss of a classifier's logits; the metrics are accuracy and F1.
 
-    Class weights are weights of texts: `kerasllm.data.pipeline.EncodedTexts` makes them.
+    Class weights are weights of texts: `kerasllm.data.token_ids.EncodedTexts` makes them.
 
     Args:
         loss: A `ClassificationLoss`, see `kerasllm.training.losses.classification_loss`.
