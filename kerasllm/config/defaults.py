@@ -25,7 +25,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from pydantic import ValidationError
+
 from kerasllm.config.schema import MONITORS, RunConfig
+from kerasllm.errors import ConfigError
 
 __all__ = ["default_output_dir", "default_sequence_length", "resolve"]
 
@@ -67,6 +70,10 @@ def resolve(
     Returns:
         The same config with the open settings filled.
 
+    Raises:
+        ConfigError: If what was derived does not go with what the config says, such as weights of classes
+            that the data does not have.
+
     Example:
     >>> resolve(config, token_lengths=[12, 40, 65], max_sequence_length=512).data.sequence_length
     96
@@ -96,7 +103,11 @@ def resolve(
             resolved[section][name] = choice
     if resolved["output_dir"] is None:
         resolved["output_dir"] = default_output_dir(config)
-    return RunConfig.model_validate(resolved)
+    try:
+        return RunConfig.model_validate(resolved)
+    except ValidationError as error:  # what was derived and what was written do not go together
+        problems = [str(item.get("ctx", {}).get("error", item["msg"])) for item in error.errors()]
+        raise ConfigError("; ".join(problems) + ".") from error
 
 
 def default_sequence_length(token_lengths: Sequence[int], *, max_sequence_length: int | None = None) -> int:

@@ -268,10 +268,10 @@ class RunConfig(Section):
         monitor, known = self.training.monitor, MONITORS[self.task]
         if monitor is not None and monitor not in known:
             close = difflib.get_close_matches(monitor, known, n=1, cutoff=0.5)
-            meant = f" Did you mean `{close[0]}`?" if close else ""
+            meant = f"; did you mean `{close[0]}`" if close else ""
             raise ValueError(
                 f"`training.monitor` is {monitor!r}, but `{self.task}` has the figures "
-                f"{', '.join(sorted(known))}.{meant}"
+                f"{', '.join(sorted(known))}{meant}"
             )
         return self
 

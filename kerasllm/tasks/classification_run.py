@@ -299,6 +299,7 @@ def evaluate_run(
     selection = {
         "monitor": config.training.monitor,
         "best_value": state.best_value,
+        "best_loss": state.best_loss,
         "best_step": state.best_step,
         "best_epoch": state.best_epoch,
     }

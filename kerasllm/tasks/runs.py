@@ -48,6 +48,10 @@ class Request:
 
 def run(request: Request) -> "TextClassifier | Preset":
     """Trains, evaluates and exports, once or for each of several seeds."""
+    if request.config.training.tensorboard:
+        from kerasllm.training.tensorboard import check_tensorboard
+
+        check_tensorboard()  # before a run directory is made
     if request.config.seeds is not None:
         return _run_seeds(request)
 
@@ -123,12 +127,12 @@ def _run_seeds(request: Request) -> "TextClassifier":
     from kerasllm.evaluation.seeds import SeedFigures
     from kerasllm.resources.atomic import atomic_write
     from kerasllm.tasks.text_classification import TextClassifier
-    from kerasllm.training.callbacks import is_better_low
+    from kerasllm.training.callbacks import is_better
     from kerasllm.training.resuming import is_finished
 
     config, preset = request.config, _loaded(request.preset)
     folder = Path(os.path.abspath(config.output_dir or default_output_dir(config)))
-    metrics, values = {}, {}
+    metrics = {}
     for seed in config.seeds or ():
         path = folder / f"seed-{seed}"
         single = _with_seed(config, seed, path)
@@ -136,10 +140,11 @@ def _run_seeds(request: Request) -> "TextClassifier":
             _log.info("Seed %d of %s.", seed, config.seeds)
             run(replace(request, config=single, preset=preset, resume=request.resume and path.is_dir()))
         metrics[seed] = json.loads((path / "metrics.json").read_text())
-        values[seed] = metrics[seed].get("best_value")
-    known = {seed: value for seed, value in values.items() if value is not None}
-    choose = min if is_better_low(config.training.monitor or "") else max
-    best = choose(known, key=lambda seed: known[seed]) if known else next(iter(values))
+    best, reached = next(iter(metrics)), (None, None)
+    for seed, found in metrics.items():
+        state = found.get("best_value"), found.get("best_loss")
+        if state[0] is not None and is_better(found["monitor"], state, reached):
+            best, reached = seed, state
     classifier = TextClassifier.load(folder / f"seed-{best}" / "model")
     classifier.run_directory = folder / f"seed-{best}"
     classifier.seeds = SeedFigures.of(metrics, best_seed=best)

@@ -34,6 +34,7 @@ def automatic_learning_rate(model: keras.Model, problem: Problem, config: Traini
     Raises:
         TrainingError: If the loss fell at no rate.
     """
+    _log.info("Searching a learning rate, in at most %d steps.", _NUM_STEPS)
     constant = config.model_copy(
         update={"learning_rate": 1.0e-3, "schedule": "constant", "warmup": 0, "gradient_accumulation": 1}
     )

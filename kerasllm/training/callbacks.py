@@ -23,6 +23,25 @@ def is_better_low(monitor: str) -> bool:
     return monitor.endswith(_LOW)
 
 
+def is_better(monitor: str, now: tuple[float, float | None], best: tuple[float | None, float | None]) -> bool:
+    """Whether a state is better than the best so far; of equal figures, that with the lower loss is.
+
+    Args:
+        monitor: Name of the figure that decides.
+        now: Its value, and the validation loss.
+        best: The same of the best state, `None` before there is one.
+    """
+    value, loss = now
+    best_value, best_loss = best
+    if math.isnan(value):
+        return False
+    if best_value is None:
+        return True
+    if value == best_value:
+        return loss is not None and best_loss is not None and loss < best_loss
+    return value < best_value if is_better_low(monitor) else value > best_value
+
+
 class RunCheckpoints(keras.callbacks.Callback):
     """Keeps the state of a run, remembers the best one, and stops when it gets no better.
 
@@ -137,17 +156,17 @@ class RunCheckpoints(keras.callbacks.Callback):
     def _judge(self, logs: dict[str, float], *, ends_epoch: bool) -> None:
         """Saves, as the best one so far where it is."""
         state = self.state
-        before = (state.best, state.best_step, state.best_epoch, state.best_value)
-        value = logs.get(self.monitor)
-        if value is None or self._is_better(value):
+        before = (state.best, state.best_step, state.best_epoch, state.best_value, state.best_loss)
+        value, loss = logs.get(self.monitor), logs.get("val_loss")
+        if value is None or is_better(self.monitor, (value, loss), (state.best_value, state.best_loss)):
             state.best = checkpoint_name(state.step, ends_epoch=ends_epoch)
-            state.best_step, state.best_value = state.step, value
+            state.best_step, state.best_value, state.best_loss = state.step, value, loss
             state.best_epoch = state.epoch if ends_epoch else state.epoch + 1
         if self._has_waited_enough(ends_epoch):
             self.model.stop_training = True
         state.is_over = ends_epoch and bool(self.model.stop_training)
         if not self.save(ends_epoch=ends_epoch):
-            state.best, state.best_step, state.best_epoch, state.best_value = before
+            state.best, state.best_step, state.best_epoch, state.best_value, state.best_loss = before
 
     def _has_waited_enough(self, ends_epoch: bool) -> bool:
         steps = self.state.step - self.state.best_step
@@ -169,12 +188,6 @@ class RunCheckpoints(keras.callbacks.Callback):
         if self.evaluate is None or not self.evaluate_every or not step or step % self.evaluate_every:
             return False
         return all(logs["step"] != step for logs in self.state.evaluations)
-
-    def _is_better(self, value: float) -> bool:
-        best = self.state.best_value
-        if math.isnan(value):
-            return False
-        return best is None or (value < best if is_better_low(self.monitor) else value > best)
 
 
 class FiniteLoss(keras.callbacks.Callback):

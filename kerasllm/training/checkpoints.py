@@ -49,6 +49,7 @@ class RunState:
         best: Name of the checkpoint with the best weights, empty before there is one.
         best_step, best_epoch: Step after which, and epoch (from 1) in which, they were reached.
         best_value: Value of the monitored metric there.
+        best_loss: Validation loss there, which decides between equal values.
         callbacks: What the user's callbacks remember, one dict each.
         is_over: Whether a callback has ended the run before its last epoch.
         dtype_policy: Precision of the computation; safer than the config's after numbers that were none.
@@ -62,6 +63,7 @@ class RunState:
     best_step: int = 0
     best_epoch: int = 0
     best_value: float | None = None
+    best_loss: float | None = None
     callbacks: list[dict[str, Any]] = field(default_factory=list)
     is_over: bool = False
     dtype_policy: str = ""

@@ -17,6 +17,7 @@ from kerasllm.training.problem import Problem
 __all__ = ["TrainingData", "classification_problem"]
 
 _log = logging.getLogger("kerasllm.training")
+_MUCH_PADDING = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,14 @@ def classification_problem(data: TrainingData, config: TrainingConfig, *, seed: 
         # A packed model reads single texts too, and gives the same answers for them.
         validation = evaluation_source(data.validation, 2 * config.batch_size, pad_id=data.pad_id).epoch()
     train = make_source(data.train, config, pad_id=data.pad_id, seed=seed)
+    if config.packing and train.padding_share > _MUCH_PADDING:
+        _log.warning(
+            "%.0f %% of the places in packed rows are padding: rows of %s tokens hold too few texts. Set "
+            "`training.packing_length` to several times that, and `training.batch_size`, which counts rows, "
+            "lower.",
+            100 * train.padding_share,
+            config.packing_length or max(train.widths),
+        )
     _log.info(
         "%d batches an epoch; %.1f %% of the places in them are padding.",
         train.num_batches(0),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from kerasllm.training.callbacks import is_better_low
+from kerasllm.training.callbacks import is_better
 from kerasllm.training.checkpoints import Checkpoints, RunState
 from kerasllm.training.frozen_base import changing_variables
 from kerasllm.training.optimizers import average_weights
@@ -48,19 +48,20 @@ def keep_average_if_better(
     best = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
     means = average_weights([checkpoints.directory / name for name in names])
     assign_arrays(variables, arrays_of(means, variables))
-    value = evaluate().get(monitor, float("nan"))
-    sign = -1.0 if is_better_low(monitor) else 1.0
-    is_better = sign * value > sign * state.best_value
+    logs = evaluate()
+    value, loss = logs.get(monitor, float("nan")), logs.get("val_loss")
+    better = is_better(monitor, (value, loss), (state.best_value, state.best_loss))
     _log.info(
         "The mean of %d checkpoints has %s %.4g, the best of them %.4g; the %s is kept.",
         len(names),
         monitor,
         value,
         state.best_value,
-        "mean" if is_better else "best",
+        "mean" if better else "best",
     )
-    if not is_better:
+    if not better:
         assign_arrays(variables, best)
         return False
-    state.best_value, state.best_step, state.best_epoch = value, state.step, state.epoch
+    state.best_value, state.best_loss = value, loss
+    state.best_step, state.best_epoch = state.step, state.epoch
     return True

@@ -170,6 +170,10 @@ def warmup_steps_of(warmup: float, total_steps: int) -> int:
         )
     # Rounded up, as in transformers; but 0.06 * 2000 is 120.00000000000001 to none but a computer.
     steps = math.ceil(round(warmup * total_steps, 9)) if isinstance(warmup, float) else warmup
+    if isinstance(warmup, float):
+        steps = min(
+            steps, total_steps - 1
+        )  # a run of one step would have the rate 0 in it, and learn nothing
     if not 0 <= steps <= total_steps:
         raise ConfigError(
             f"`warmup` is {warmup} steps, the whole run has {total_steps}; expected 0 to {total_steps}. Give "

@@ -8,7 +8,16 @@ import keras
 
 from kerasllm.errors import DependencyError
 
-__all__ = ["tensorboard_callback"]
+__all__ = ["check_tensorboard", "tensorboard_callback"]
+
+
+def check_tensorboard() -> None:
+    """Raises a `DependencyError` if the package `tensorboard` is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise DependencyError(
+            "TensorBoard's logs need the package `tensorboard`, which is not installed. Run "
+            "`pip install 'kerasllm[tensorboard]'`, or leave `training.tensorboard` at false."
+        )
 
 
 def tensorboard_callback(directory: str | os.PathLike[str]) -> keras.callbacks.TensorBoard:
@@ -25,9 +34,5 @@ def tensorboard_callback(directory: str | os.PathLike[str]) -> keras.callbacks.T
     Example:
     >>> model.fit(batches, callbacks=[tensorboard_callback("runs/reviews/logs")])
     """
-    if importlib.util.find_spec("tensorboard") is None:
-        raise DependencyError(
-            "TensorBoard's logs need the package `tensorboard`, which is not installed. Run "
-            "`pip install 'kerasllm[tensorboard]'`, or leave `training.tensorboard` at false."
-        )
+    check_tensorboard()
     return keras.callbacks.TensorBoard(str(Path(directory)), write_graph=False)

@@ -29,6 +29,7 @@ from kerasllm.training.timetable import Timetable, windows
 from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
 _log = logging.getLogger("kerasllm.training")
+_FEW_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,12 @@ class _Session:
         known = Checkpoints(run.checkpoints).newest_state()
         self.policy = policy or (known and known.dtype_policy) or config.dtype_policy
         self.model = model if self.policy == config.dtype_policy else problem.rebuild(model, self.policy)
+        if self.table.total < _FEW_STEPS:
+            _log.warning(
+                "The whole run has %d optimizer steps, which learn little. Lower `training.batch_size` (%d) "
+                "or `training.gradient_accumulation` (%d), or train for more than %d epochs.",
+                *(self.table.total, config.batch_size, config.gradient_accumulation, config.epochs),
+            )
         self.step = prepare_step(self.model, problem, config, self.table, policy=self.policy)
         self.checkpoints = Checkpoints(
             run.checkpoints,

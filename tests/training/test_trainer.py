@@ -14,6 +14,7 @@ from kerasllm.models.builders import build_classifier
 from kerasllm.models.presets import Preset
 from kerasllm.testing import tiny_bert
 from kerasllm.training.automatic_rate import automatic_learning_rate
+from kerasllm.training.callbacks import is_better
 from kerasllm.training.classification import TrainingData, classification_problem
 from kerasllm.training.optimizers import AdamW, Muon, average_weights
 from kerasllm.training.run_directory import RunDirectory
@@ -100,6 +101,23 @@ def test_averaged_weights_are_what_is_measured_and_kept(model, preset, tmp_path)
     step = TrainingStep(model, problem.objective, problem.train.element_spec)
     best = result.state.history[result.state.best_epoch - 1]
     assert step.evaluate(problem.validation)["loss"] == pytest.approx(best["val_loss"], abs=1e-6)
+
+
+def test_of_equal_figures_the_lower_loss_decides():
+    """A small validation set is often all right from the first epoch on, and the last is better calibrated."""
+    assert is_better("val_accuracy", (1.0, 0.1), (1.0, 0.4))
+    assert not is_better("val_accuracy", (1.0, 0.5), (1.0, 0.4))
+    assert is_better("val_accuracy", (0.9, 9.0), (0.8, 0.1))
+    assert is_better("val_brier_score", (0.1, 9.0), (0.2, 0.1))
+    assert not is_better("val_accuracy", (float("nan"), 0.1), (None, None))
+
+
+def test_a_run_of_one_step_learns_and_is_warned_of(model, tmp_path, caplog):
+    before = np.asarray(model.backbone.token_embedding.embeddings)
+    with caplog.at_level(logging.WARNING, logger="kerasllm.training"):
+        run(model, tmp_path / "run", epochs=1, batch_size=1000, warmup=0.1)
+    assert "The whole run has 1 optimizer steps" in caplog.text
+    assert not np.array_equal(before, np.asarray(model.backbone.token_embedding.embeddings))
 
 
 def test_the_mean_of_the_last_checkpoints_is_kept_where_it_is_better(model, tmp_path):
