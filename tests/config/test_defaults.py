@@ -12,6 +12,7 @@ from kerasllm.config.dumping import describe_fields, dump_config
 from kerasllm.config.fields import annotation_at, describe, field_names
 from kerasllm.config.loading import load_config
 from kerasllm.config.schema import RunConfig
+from kerasllm.errors import ConfigError
 
 MINIMAL = {"task": "text_classification", "preset": "tiny"}
 
@@ -149,3 +150,11 @@ def test_the_reference_is_yaml_with_every_default():
             assert re.search(rf"^  #   {field}: ", describe_fields(), re.M), name
         else:
             assert field in (reference[section] if section else reference), name
+
+
+def test_what_was_derived_and_what_was_written_must_go_together():
+    config = RunConfig.model_validate({**MINIMAL, "training": {"class_weights": {"good": 2.0}}})
+    with pytest.raises(
+        ConfigError, match=r"has \['good'\], but the classes are \['bad', 'fine'\]; give each"
+    ):
+        resolve(config, labels=["bad", "fine"])

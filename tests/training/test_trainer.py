@@ -104,7 +104,7 @@ def test_averaged_weights_are_what_is_measured_and_kept(model, preset, tmp_path)
 
 
 def test_of_equal_figures_the_lower_loss_decides():
-    """A small validation set is often all right from the first epoch on, and the last is better calibrated."""
+    """A small validation set may be all right from the first epoch on; the last is better calibrated."""
     assert is_better("val_accuracy", (1.0, 0.1), (1.0, 0.4))
     assert not is_better("val_accuracy", (1.0, 0.5), (1.0, 0.4))
     assert is_better("val_accuracy", (0.9, 9.0), (0.8, 0.1))
