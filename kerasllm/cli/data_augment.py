@@ -1,5 +1,6 @@
 """`kerasllm data augment`: what augmentation does to texts, to look at, to write, or to ask a model about."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["augment"]
 
+_log = logging.getLogger("kerasllm")
+
 _EXAMPLES = 5
+_OF_VECTORS = ("cutoff", "mixup")
 _ASKED = 500  # texts that a model is asked about; more would make the interval little narrower
 
 
@@ -129,8 +133,22 @@ def _layers(config: RunConfig, records: "Records", model: str | None) -> tuple[l
 
         return np.asarray(Preset.load(config.preset).backbone.token_embedding.embeddings, np.float32)
 
-    layers = build(config, tokenizer, embeddings=embeddings, counts=counts, seed=config.seed)
+    layers = build(_of_words(config), tokenizer, embeddings=embeddings, counts=counts, seed=config.seed)
     return layers, tokenizer
+
+
+def _of_words(config: RunConfig) -> list[Any]:
+    """The entries that change words; those that change token vectors have no text to show."""
+    for entry in config.augmentation:
+        if entry.name in _OF_VECTORS:
+            _log.info("`%s` changes token vectors, which are no texts; it is left out here.", entry.name)
+    entries = [entry for entry in config.augmentation if entry.name not in _OF_VECTORS]
+    if not entries:
+        raise ConfigError(
+            f"`augmentation` has only {' and '.join(entry.name for entry in config.augmentation)}: there is "
+            "no text to show. Add one that changes words, such as `random_deletion`."
+        )
+    return entries
 
 
 def _tokenizer_of(config: RunConfig, model: str | None) -> str:
@@ -173,7 +191,7 @@ def _ask(model: str, config: RunConfig, records: "Records") -> None:
     rows = (
         list(zip(records.texts, records.text_pairs or (), strict=True)) if classifier.pair else records.texts
     )
-    click.echo(printable(str(label_safety(classifier, rows, config.augmentation, seed=config.seed))))
+    click.echo(printable(str(label_safety(classifier, rows, _of_words(config), seed=config.seed))))
 
 
 def _write(layers: list[Any], tokenizer: Any, records: "Records", output: Path) -> None:

@@ -152,7 +152,7 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = Field(
         default=False,
         description="Whether layers are computed once more for their gradient instead of being kept: less "
-        "memory, about a third slower, the same result.",
+        "memory, slower steps, the same result.",
     )
     jit_compile: bool = Field(
         default=False,

@@ -125,7 +125,7 @@ def _smaller(
     found = [
         Smaller(
             "-s training.gradient_checkpointing=true",
-            "the same result, a third slower",
+            "the same result, slower steps",
             estimate(recompute=True),
         )
     ]

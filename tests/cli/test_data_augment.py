@@ -68,6 +68,16 @@ def test_pairs_and_configs(run, folder, tmp_path):
     assert set(rows[0]) == {"text", "text_pair", "label", "from"}
 
 
+def test_what_changes_vectors_is_left_out_of_texts(run, folder):
+    arguments = ["data", "augment", folder / "reviews.jsonl", "--preset", folder / "tiny", "--preview"]
+    both = run(*arguments, "-s", "augmentation=[{name: mixup}, {name: random_deletion, rate: 0.5}]")
+    assert both.exit_code == 0, both.stderr
+    assert "`mixup` changes token vectors, which are no texts; it is left out here." in both.stderr
+    alone = run(*arguments, "-s", "augmentation=[{name: mixup}]")
+    assert alone.exit_code == 1
+    assert "`augmentation` has only mixup: there is no text to show." in alone.stderr
+
+
 def test_a_trained_model_is_asked_how_often_it_changes_its_mind(run, trained):
     result = run("data", "augment", trained.data, "--model", trained.run, *DELETION)
     assert result.exit_code == 0, result.stderr

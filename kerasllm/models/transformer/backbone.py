@@ -88,7 +88,7 @@ class TransformerBackbone(keras.Model):
     def recompute_layers(self, recompute: bool = True) -> None:
         """Switches gradient checkpointing on or off, before the training function is traced.
 
-        A layer then keeps only its inputs for the gradient: less memory, for about a third more time.
+        A layer then keeps only its inputs for the gradient: less memory, for one more forward pass.
 
         Args:
             recompute: Whether layers are computed once more for their gradient. Defaults to `True`.
