@@ -264,6 +264,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_average(self) -> "RunConfig":
+        if self.training.ema is not None and self.training.average_checkpoints is not None:
+            raise ValueError(
+                "`training.ema` and `training.average_checkpoints` both average the weights, and only one of "
+                "them can be what is measured and kept; leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _monitor_exists(self) -> "RunConfig":
         monitor, known = self.training.monitor, MONITORS[self.task]
         if monitor is not None and monitor not in known:

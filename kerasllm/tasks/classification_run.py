@@ -23,7 +23,6 @@ from kerasllm.data.labels import LabelMap
 from kerasllm.data.prepare import PreparedData, PreparedTexts
 from kerasllm.data.problems import plural
 from kerasllm.data.records import Records
-from kerasllm.data.token_cache import prepare_tokens, token_cache
 from kerasllm.data.token_ids import EncodedTexts, TokenIds
 from kerasllm.errors import KerasLLMError
 from kerasllm.evaluation.report import write_report
@@ -36,6 +35,7 @@ from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.store import origin
 from kerasllm.tasks.adaptation import adapt
+from kerasllm.tasks.encoding import encode_texts
 from kerasllm.tasks.text_classification import TextClassifier
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.automatic_rate import automatic_learning_rate
@@ -364,21 +364,6 @@ def data_fingerprint(prepared: PreparedData | PreparedTexts) -> dict[str, str]:
 def _tokens(
     tokenizer: Tokenizer, records: Records, sequence_length: int | None, cache: str | None
 ) -> TokenIds:
-    """Token ids of the texts, from the cache where they are there."""
-
-    def encode(texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
-        return tokenizer.encode_for_model(texts, pairs, sequence_length=sequence_length)
-
-    return prepare_tokens(
-        records.texts,
-        records.text_pairs,
-        encode=encode,
-        settings={
-            "tokenizer": tokenizer.fingerprint,
-            "versions": tokenizer.versions,
-            "pad_id": tokenizer.pad_id,
-            "sequence_length": sequence_length,
-        },
-        cache=token_cache(cache),
-        required=cache != "auto",
+    return encode_texts(
+        tokenizer, records.texts, records.text_pairs, sequence_length=sequence_length, cache=cache
     )

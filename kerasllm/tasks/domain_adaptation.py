@@ -8,6 +8,8 @@ import keras
 from kerasllm.config.defaults import resolve
 from kerasllm.config.schema import RunConfig
 from kerasllm.data.prepare import PreparedTexts, prepare_texts
+from kerasllm.data.records import Records
+from kerasllm.data.token_ids import LanguageModelTexts
 from kerasllm.models.precision import resolve_dtype_policy
 from kerasllm.models.presets import Preset
 from kerasllm.resources.atomic import atomic_remove
@@ -21,7 +23,8 @@ from kerasllm.tasks.masked_language_run import (
 )
 from kerasllm.training.plan import Plan, make_plan
 from kerasllm.training.run_directory import RunDirectory
-from kerasllm.training.trainer import TrainingResult, train
+from kerasllm.training.trainer import TrainingResult
+from kerasllm.training.trainer import train as train_model
 
 if TYPE_CHECKING:
     from kerasllm.tasks.runs import Request
@@ -53,7 +56,7 @@ def adapt_to_domain(request: "Request", directory: RunDirectory) -> Preset:
     model = build_masked_language_model(preset, dtype_policy=config.training.dtype_policy)
     config = with_learning_rate(config, model, problem, directory)
     config = record_inputs(directory, config, prepared, preset, resume=request.resume)
-    result = train(model, problem, config.training, run=directory, callbacks=request.callbacks)
+    result = train_model(model, problem, config.training, run=directory, callbacks=request.callbacks)
     if directory.model.exists():
         atomic_remove(directory.model)  # of an earlier, interrupted try in the same directory
     save_adapted(result.model, preset.tokenizer, directory.model, preset=preset)
@@ -80,24 +83,26 @@ def plan_adaptation(request: "Request") -> Plan:
 
 def _problem(config: RunConfig, prepared: PreparedTexts, preset: Preset) -> tuple[RunConfig, "Problem"]:
     tokenizer = preset.tokenizer
-    lengths = [len(ids) for ids in tokenizer.encode_for_model(prepared.train.texts, None)[0]]
+
+    def tokens(records: Records, sequence_length: int | None) -> LanguageModelTexts:
+        return masked_language_tokens(
+            tokenizer, records.texts, sequence_length=sequence_length, cache=config.data.cache
+        )
+
+    train = tokens(prepared.train, None)
     config = resolve(
         config,
-        token_lengths=lengths,
+        token_lengths=train.lengths.tolist(),
         max_sequence_length=preset.max_sequence_length,
         pooling=preset.default_pooling,
         dtype_policy=resolve_dtype_policy(config.training.dtype_policy),
     )
     length = config.data.sequence_length or preset.max_sequence_length
-    train_tokens, validation_tokens = (
-        None
-        if records is None
-        else masked_language_tokens(tokenizer, records.texts, sequence_length=length, cache=config.data.cache)
-        for records in (prepared.train, prepared.validation)
-    )
+    if train.lengths.max() > length:
+        train = tokens(prepared.train, length)
     problem = masked_language_problem(
-        train_tokens,  # type: ignore[arg-type]
-        validation_tokens,
+        train,
+        None if prepared.validation is None else tokens(prepared.validation, length),
         config.training,
         tokenizer=tokenizer,
         masking=masking_of(tokenizer),

@@ -8,14 +8,14 @@ import numpy as np
 
 from kerasllm.config.schema import TrainingConfig
 from kerasllm.data.batching import evaluation_source, make_source
-from kerasllm.data.token_cache import prepare_tokens, token_cache
-from kerasllm.data.token_ids import LanguageModelTexts, TokenIds
+from kerasllm.data.token_ids import LanguageModelTexts
 from kerasllm.errors import PresetError
 from kerasllm.export.hugging_face import export_hugging_face
 from kerasllm.models.builders import build_with_head, with_dtype_policy
 from kerasllm.models.heads import ModelWithHead
 from kerasllm.models.packing import rebuild
 from kerasllm.models.presets import Preset
+from kerasllm.tasks.encoding import encode_texts
 from kerasllm.tokenization.tokenizer import Tokenizer
 from kerasllm.training.objectives import MaskedLanguageModel, Masking
 from kerasllm.training.problem import Problem
@@ -90,32 +90,18 @@ def masking_of(tokenizer: Tokenizer, *, rate: float = 0.15, whole_words: bool = 
 
 
 def masked_language_tokens(
-    tokenizer: Tokenizer, texts: Sequence[str], *, sequence_length: int, cache: str | None = None
+    tokenizer: Tokenizer, texts: Sequence[str], *, sequence_length: int | None, cache: str | None = None
 ) -> LanguageModelTexts:
     """Token ids of texts, each with its special tokens and cut at `sequence_length`.
 
     Args:
         tokenizer: The checkpoint's.
         texts: Texts.
-        sequence_length: Most tokens of a text.
+        sequence_length: Most tokens of a text; `None` for all of them.
         cache: As `data.cache` of a config. Defaults to `None`, the ids stay in memory.
     """
 
-    def encode(some: Sequence[str], pairs: Sequence[str] | None) -> object:
-        return tokenizer.encode_for_model(some, pairs, sequence_length=sequence_length)
-
-    tokens: TokenIds = prepare_tokens(
-        texts,
-        encode=encode,  # type: ignore[arg-type]
-        settings={
-            "tokenizer": tokenizer.fingerprint,
-            "versions": tokenizer.versions,
-            "pad_id": tokenizer.pad_id,
-            "sequence_length": sequence_length,
-        },
-        cache=token_cache(cache),
-        required=cache != "auto",
-    )
+    tokens = encode_texts(tokenizer, texts, sequence_length=sequence_length, cache=cache)
     return LanguageModelTexts.from_token_ids(tokens)
 
 

@@ -258,8 +258,7 @@ class _Session:
 
     def _memory(self) -> MemoryPlan:
         """What the longest batch takes."""
-        inputs = next(iter(self.problem.train.dataset()))[0]  # the first is the longest
-        rows, width = (int(size) for size in inputs["token_ids"].shape)
+        rows, width = self.problem.train.shape(0, 0)  # the first is the longest
         accumulate = self.config.gradient_accumulation
         return MemoryPlan(self.model, batch_size=rows, width=width, accumulate=accumulate)
 

@@ -158,3 +158,8 @@ def test_what_was_derived_and_what_was_written_must_go_together():
         ConfigError, match=r"has \['good'\], but the classes are \['bad', 'fine'\]; give each"
     ):
         resolve(config, labels=["bad", "fine"])
+
+
+def test_weights_are_averaged_in_one_way():
+    with pytest.raises(ConfigError, match="both average the weights"):
+        load_config({**MINIMAL, "training": {"ema": 0.9, "average_checkpoints": 2}})
