@@ -44,33 +44,37 @@ class Output:
 
 @dataclass
 class _Chunk:
-    """Some tokens on their way: vectors (scaled), logits, losses, and slopes of the losses."""
+    """Some tokens on their way: vectors (scaled), logits, and what the softmax is made of.
+
+    Attributes:
+        exponentials: Of the logits less the largest of each token.
+        sums: Of the exponentials of each token.
+    """
 
     hidden: Any
     logits: Any
     labels: Any
-    losses: Any
     log_losses: Any
-    slopes: Any
+    right: Any
+    exponentials: Any
+    sums: Any
 
-    @property
-    def right(self) -> Any:
-        return tf.cast(self._of_labels >= tf.reduce_max(self.logits, axis=-1), tf.float32)
+    def losses(self, smoothing: float) -> Any:
+        """With label smoothing: the cross-entropy with the uniform distribution is that with the label, and
+        more: `logsumexp - mean` is `(logsumexp - label's) + (label's - mean)`."""
+        if not smoothing:
+            return self.log_losses
+        of_labels = tf.gather(self.logits, self.labels, batch_dims=1)
+        return self.log_losses + smoothing * (of_labels - tf.reduce_mean(self.logits, axis=-1))
 
-    @property
-    def _of_labels(self) -> Any:
-        return tf.gather(self.logits, self.labels, batch_dims=1)
-
-    def smooth(self, share: float) -> None:
-        """Label smoothing: the cross-entropy with the uniform distribution is that with the label, and more.
-
-        `logsumexp - mean` is `(logsumexp - label's) + (label's - mean)`.
-        """
-        self.losses += share * (self._of_labels - tf.reduce_mean(self.logits, axis=-1))
+    def slopes(self, weights: Any, smoothing: float) -> Any:
+        """Derivatives of the weighted losses by the logits."""
+        # Two passes over the logits: their softmax in one, and what is taken off at the labels beside it.
+        slopes = self.exponentials * (weights / self.sums)[:, None]
+        if smoothing:
+            slopes -= (smoothing / self.logits.shape[-1]) * weights[:, None]
         places = tf.stack([tf.range(tf.size(self.labels)), self.labels], axis=1)
-        additions = tf.fill(tf.shape(self.labels), share)
-        self.slopes = tf.tensor_scatter_nd_add(self.slopes, places, additions)
-        self.slopes -= share / self.logits.shape[-1]
+        return tf.tensor_scatter_nd_sub(slopes, places, (1.0 - smoothing) * weights)
 
 
 def _forward(output: Output, hidden: Any, table: Any, bias: Any, labels: Any) -> _Chunk:
@@ -82,18 +86,21 @@ def _forward(output: Output, hidden: Any, table: Any, bias: Any, labels: Any) ->
     logits = tf.cast(product, tf.float32)
     if output.softcap is not None:
         logits = tf.tanh(logits / output.softcap) * output.softcap
-    losses, slopes = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
-    chunk = _Chunk(hidden, logits, labels, losses, losses, slopes)
-    if output.label_smoothing:
-        chunk.smooth(output.label_smoothing)
-    return chunk
+    # `SparseSoftmaxCrossEntropyWithLogits` takes four times as long on a CPU.
+    largest = tf.reduce_max(logits, axis=-1)
+    exponentials = tf.exp(logits - largest[:, None])
+    sums = tf.reduce_sum(exponentials, axis=-1)
+    of_labels = tf.gather(logits, labels, batch_dims=1)
+    log_losses = tf.math.log(sums) + (largest - of_labels)
+    right = tf.cast(of_labels >= largest, tf.float32)
+    return _Chunk(hidden, logits, labels, log_losses, right, exponentials, sums)
 
 
 def _gradients(
     output: Output, chunk: _Chunk, weights: Any, table: Any, sums: list[list[Any]]
 ) -> tuple[Any, list[list[Any]]]:
     """Of the weighted sum of the losses: for the vectors, and those for table and bias with these added."""
-    slopes = chunk.slopes * weights[:, None]
+    slopes = chunk.slopes(weights, output.label_smoothing)
     if output.softcap is not None:
         slopes *= 1.0 - tf.square(chunk.logits / output.softcap)
     # float16 has no digits for the slope of one token among many thousands.
@@ -159,7 +166,8 @@ def in_chunks(
     def step(number: Any, each: Any, of_hidden: Any, sums: list[list[Any]]) -> Any:
         part = slice(number * size, (number + 1) * size)
         chunk = _forward(output, hidden[part], narrow, bias, labels[part])
-        each = each.write(number, tf.stack([chunk.losses, chunk.log_losses, chunk.right]))
+        losses = chunk.losses(output.label_smoothing)
+        each = each.write(number, tf.stack([losses, chunk.log_losses, chunk.right]))
         if learned:
             of_chunk, sums = _gradients(output, chunk, weights[part], narrow, sums)
             of_hidden = of_hidden.write(number, of_chunk)

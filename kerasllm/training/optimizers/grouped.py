@@ -97,7 +97,7 @@ class Grouped:
         norm = tf.sqrt(2.0 * tf.add_n(squares))
         # What is not finite stays so: as in Keras, all gradients become no number.
         factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm) + (norm - norm)
-        return [gradient * tf.cast(factor, gradient.dtype) for gradient in grads]
+        return [_scaled(gradient, factor) for gradient in grads]
 
     def settings_of(self: Any, variable: Any) -> VariableSettings:
         """What holds for a variable."""
@@ -162,3 +162,11 @@ class Grouped:
 
 def _values(gradient: Any) -> Any:
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def _scaled(gradient: Any, factor: Any) -> Any:
+    values = _values(gradient) * tf.cast(factor, gradient.dtype)
+    if not isinstance(gradient, tf.IndexedSlices):
+        return values
+    # A product with the sparse gradient itself would make it dense first.
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
