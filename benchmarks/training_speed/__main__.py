@@ -10,6 +10,7 @@ block-diagonal attention), so that a slice is the same work; KerasHub makes its 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -20,29 +21,24 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-CLASSIFIERS = {
-    "kerasllm": ("ours", "float32"),
-    "transformers": ("theirs", False),
-    "kerasllm, bfloat16": ("ours", "mixed_bfloat16"),
-    "transformers, bfloat16": ("theirs", True),
-}
+FLOAT32 = {"kerasllm": ("ours", "float32"), "transformers": ("theirs", False)}
+BFLOAT16 = {"kerasllm, bfloat16": ("ours", "mixed_bfloat16"), "transformers, bfloat16": ("theirs", True)}
 KERAS_HUB = {
     "kerasllm": ("ours", "float32"),
     "KerasHub, padded to 512": ("keras_hub", 512),
     "KerasHub, padded to 128": ("keras_hub", 128),
 }
+# Title, unit, contestants that take turns, steps of a slice. Groups come one after the other: four language
+# models at once, or KerasHub's texts of 512 tokens beside all others, do not fit into the memory.
+CLASSIFIERS = [{**FLOAT32, **BFLOAT16}]
+LANGUAGE_MODELS = [FLOAT32, BFLOAT16]
+ON_REVIEWS = "Training speed: MiniLM on Rotten Tomatoes"
 PARTS = {
-    "reviews": (
-        "Training speed: MiniLM on Rotten Tomatoes",
-        "examples/s",
-        CLASSIFIERS,
-        8,
-    ),
-    # By itself, because padding to 512 takes 10 GiB.
-    "keras_hub": ("Training speed: MiniLM on Rotten Tomatoes, against KerasHub", "examples/s", KERAS_HUB, 8),
+    "reviews": (ON_REVIEWS, "examples/s", CLASSIFIERS, 8),
+    "keras_hub": (f"{ON_REVIEWS}, against KerasHub", "examples/s", [KERAS_HUB], 8),
     "long": ("Training speed: MiniLM on texts of 10 to 300 words", "examples/s", CLASSIFIERS, 4),
-    "gpt2": ("Training speed: a language model of GPT-2's shape", "tokens/s", CLASSIFIERS, 1),
-    "smollm2": ("Training speed: SmolLM2-135M", "tokens/s", CLASSIFIERS, 1),
+    "gpt2": ("Training speed: a language model of GPT-2's shape", "tokens/s", LANGUAGE_MODELS, 1),
+    "smollm2": ("Training speed: SmolLM2-135M", "tokens/s", LANGUAGE_MODELS, 1),
 }
 SLOW = "KerasHub"  # one batch tells its rate
 
@@ -52,7 +48,7 @@ def worker(part, name, arguments):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if arguments.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    kind, option = PARTS[part][2][name]
+    kind, option = next(group[name] for group in PARTS[part][2] if name in group)
     contestant = made(kind, part, option, arguments)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -91,7 +87,8 @@ class Child:
         self._until("ready")
 
     def ask(self, question):
-        print(question, file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # `_until` says that it ended
+            print(question, file=self.process.stdin, flush=True)
         return json.loads(self._until("answer"))
 
     def end(self):
@@ -109,19 +106,10 @@ def compare(part, arguments):
     """Medians over the rounds, in a section of the results."""
     from report import table, write_section
 
-    title, unit, contestants, steps = PARTS[part]
-    children = {name: Child(part, name, arguments) for name in contestants}
-    rates = {name: [] for name in contestants}
-    for child in children.values():
-        child.ask(2)  # tracing, and first allocations
-    for number in range(arguments.rounds):
-        for name, child in children.items():
-            counted, seconds = child.ask(1 if name.startswith(SLOW) else steps)
-            rates[name].append(counted / seconds)
-        print(f"round {number}:", {name: f"{values[-1]:.1f}" for name, values in rates.items()}, flush=True)
-    peaks = {name: child.ask("peak") for name, child in children.items()}
-    for child in children.values():
-        child.end()
+    title, unit, groups, steps = PARTS[part]
+    rates, peaks = {}, {}
+    for group in groups:
+        run_group(part, group, steps, arguments, rates, peaks)
     text = (
         f"{unit}, {arguments.threads} threads, medians of {arguments.rounds} interleaved slices of {steps} "
         f"steps{' on the GPU' if arguments.device == 'gpu' else ''}. Ratios are medians of the ratios of a "
@@ -131,6 +119,25 @@ def compare(part, arguments):
         print(text)
     else:
         write_section(title, text)
+
+
+def run_group(part, group, steps, arguments, rates, peaks):
+    """Adds what each of the contestants reached in each round, and its peak of memory."""
+    children = {}
+    try:
+        for name in group:
+            children[name] = Child(part, name, arguments)
+        for child in children.values():
+            child.ask(2)  # tracing, and first allocations
+        for number in range(arguments.rounds):
+            for name, child in children.items():
+                counted, seconds = child.ask(1 if name.startswith(SLOW) else steps)
+                rates.setdefault(name, []).append(counted / seconds)
+            print(f"round {number}:", {name: f"{rates[name][-1]:.1f}" for name in group}, flush=True)
+        peaks.update({name: child.ask("peak") for name, child in children.items()})
+    finally:
+        for child in children.values():
+            child.end()
 
 
 def rows_of(rates, peaks, unit):

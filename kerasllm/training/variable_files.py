@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,6 @@ def write_variables(path: Path, variables: Sequence[Any], *, finite: bool = True
     """
     # `keras.ops.convert_to_numpy` copies, which took as long as all the rest; a tensor lends its memory.
     arrays = [np.asarray(tf.convert_to_tensor(variable), order="C") for variable in variables]
-    for variable, array in zip(variables, arrays, strict=True):
-        # bfloat16 is no floating type to NumPy, but it knows what is finite.
-        if finite and array.dtype.kind in "fV" and not np.isfinite(array).all():
-            raise CheckpointError(
-                f"The variable `{_path(variable)}` has values that are not finite; no checkpoint was "
-                "written. Lower `training.learning_rate`, or use the dtype policy float32 or mixed_bfloat16."
-            )
     header: dict[str, Any] = {}
     end = 0
     for key, array in zip(_keys(variables), arrays, strict=True):
@@ -72,12 +66,34 @@ def write_variables(path: Path, variables: Sequence[Any], *, finite: bool = True
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
+    parts = (len(text).to_bytes(8, "little"), text, *map(_bytes, arrays))
+    # Reading is as much work as writing; both let the other thread run.
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(_sha256, parts)
+        checked = pool.submit(_check_finite, variables, arrays) if finite else None
+        with open(path, "wb") as file:
+            for part in parts:
+                file.write(part)
+        if checked is not None:
+            checked.result()
+        return digest.result()
+
+
+def _sha256(parts: Sequence[Any]) -> str:
     digest = hashlib.sha256()
-    with open(path, "wb") as file:
-        for part in (len(text).to_bytes(8, "little"), text, *(_bytes(array) for array in arrays)):
-            file.write(part)
-            digest.update(part)
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()
+
+
+def _check_finite(variables: Sequence[Any], arrays: Sequence[np.ndarray]) -> None:
+    for variable, array in zip(variables, arrays, strict=True):
+        # bfloat16 is no floating type to NumPy, but it knows what is finite.
+        if array.dtype.kind in "fV" and not np.isfinite(array).all():
+            raise CheckpointError(
+                f"The variable `{_path(variable)}` has values that are not finite; no checkpoint was "
+                "written. Lower `training.learning_rate`, or use the dtype policy float32 or mixed_bfloat16."
+            )
 
 
 def read_arrays(path: Path, variables: Sequence[Any]) -> list[np.ndarray]:
