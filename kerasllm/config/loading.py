@@ -170,6 +170,11 @@ def _apply(override: str, document: Document, places: dict[FieldPath, str]) -> l
         return [f"`{option}`: the value is not YAML: {_syntax(error)}. Put text with : or # in quotes."]
     if value.problems:
         return [f"`{option}`: {problem.replace(' (line 1)', '')}" for problem in value.problems]
+    if isinstance(value.value, dict):
+        for name in value.value:
+            if value.value[name] is None and ":" in str(name):
+                spaced = str(name).replace(":", ": ", 1)
+                return [f"`{option}`: YAML wants a space after the colon; write `{{{spaced}}}`."]
     section = document.value
     for depth, part in enumerate(path[:-1]):
         if section.get(part) is None:

@@ -175,6 +175,16 @@ class TrainingConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _unfreezing_goes_on(self) -> "TrainingConfig":
+        layers = self.unfreeze or []
+        if layers != sorted(layers):
+            raise ValueError(
+                f"`training.unfreeze` is {layers}, but layers that are trained stay so; give numbers that do "
+                f"not fall, such as {sorted(layers)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _focal_loss_has_hard_targets(self) -> "TrainingConfig":
         if self.loss == "focal" and self.label_smoothing:
             raise ValueError(

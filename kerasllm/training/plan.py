@@ -31,6 +31,7 @@ class Plan:
         truncated_share: Share of training rows that are cut.
         padding_share: Share of the places in the batches that hold no token.
         num_parameters, num_trainable: Of the whole model.
+        training: Optimizer, schedule and batches in words.
         dtype_policy: Precision.
         memory_gib: Estimated peak memory of training beside TensorFlow itself.
         memory: The same in words, with what takes it.
@@ -50,6 +51,7 @@ class Plan:
     padding_share: float
     num_parameters: int
     num_trainable: int
+    training: str
     dtype_policy: str
     memory_gib: float
     memory: str
@@ -69,6 +71,7 @@ class Plan:
             f"{self.truncated_share:.1%} of the texts are cut\n"
             f"padding      {self.padding_share:.1%} of the places in the batches\n"
             f"steps        {self.num_steps:,} ({self.steps_per_epoch:,} an epoch)\n"
+            f"training     {self.training}\n"
             f"parameters   {self.num_parameters:,} ({self.num_trainable:,} trained) · {self.dtype_policy}\n"
             f"memory       {self.memory}\n"
             f"first loss   {self.first_loss:.4f} on the longest batch"
@@ -100,6 +103,7 @@ def make_plan(
         labels: Classes. Defaults to none.
         truncated_share: Share of training rows that are cut. Defaults to 0.
     """
+    training = _in_words(config)
     if config.learning_rate == "auto":  # the search is for the run
         config = config.model_copy(update={"learning_rate": _ANY_RATE})
     batches = [problem.train.num_batches(epoch) for epoch in range(config.epochs)]
@@ -127,9 +131,21 @@ def make_plan(
         padding_share=problem.train.padding_share,
         num_parameters=total,
         num_trainable=trainable,
+        training=training,
         dtype_policy=config.dtype_policy,
         memory_gib=memory.estimate.total / _GIB,
         memory=str(memory.estimate),
         memory_warning=warning,
         first_loss=float(first_loss),
+    )
+
+
+def _in_words(config: TrainingConfig) -> str:
+    rate = config.learning_rate if config.learning_rate == "auto" else f"{config.learning_rate:g}"
+    rise = f"{config.warmup:.0%} of the" if isinstance(config.warmup, float) else f"{config.warmup:,}"
+    size = f"{config.batch_tokens:,} tokens" if config.batch_tokens else str(config.batch_size)
+    accumulated = f" x {config.gradient_accumulation}" if config.gradient_accumulation > 1 else ""
+    return (
+        f"{config.optimizer} · learning rate {rate}, {config.schedule}, {rise} steps of warm-up · "
+        f"{config.epochs} epochs of batches of {size}{accumulated}"
     )

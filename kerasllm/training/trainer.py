@@ -30,6 +30,7 @@ from kerasllm.training.watchdog import describe, diagnose, safer_policy
 
 _log = logging.getLogger("kerasllm.training")
 _FEW_STEPS = 5
+_MUCH_SMOOTHING = 0.5
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,12 @@ class _Session:
                 "The whole run has %d optimizer steps, which learn little. Lower `training.batch_size` (%d) "
                 "or `training.gradient_accumulation` (%d), or train for more than %d epochs.",
                 *(self.table.total, config.batch_size, config.gradient_accumulation, config.epochs),
+            )
+        if config.label_smoothing > _MUCH_SMOOTHING:
+            _log.warning(
+                "`training.label_smoothing` is %g: the targets are nearly alike, so little is learned; 0.1 is "
+                "usual.",
+                config.label_smoothing,
             )
         self.step = prepare_step(self.model, problem, config, self.table, policy=self.policy)
         self.checkpoints = Checkpoints(

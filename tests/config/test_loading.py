@@ -342,3 +342,13 @@ def test_adapters_and_unfreezing_exclude_each_other():
 def test_wrong_settings_of_adapters_are_named(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config({"task": "text_classification", "preset": "tiny"}, [override])
+
+
+def test_an_override_without_a_space_after_the_colon_says_what_to_write():
+    with pytest.raises(ConfigError, match=r"write `\{a: 2\}`"):
+        load_config("text_classification/sentiment_minilm", overrides=["training.class_weights={a:2}"])
+
+
+def test_layers_that_are_trained_cannot_be_frozen_again():
+    with pytest.raises(ConfigError, match=r"do not fall, such as \[1, 3\]"):
+        load_config("text_classification/sentiment_minilm", overrides=["training.unfreeze=[3, 1]"])
