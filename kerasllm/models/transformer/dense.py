@@ -96,7 +96,8 @@ class Dense(Weighted, keras.layers.Dense):
             product = product + adapter(rows, training=training)
             product = product * tf.cast(adapter.ratio(matrix), product.dtype)
         if self.bias is not None:
-            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+            add = _add_bias_in_16_bits if training and product.dtype.size == 2 else tf.nn.bias_add
+            product = add(product, tf.convert_to_tensor(self.bias))
         if adapter is not None and not adapter.settings.dora:
             product = product + adapter(rows, training=training)
         return product
@@ -158,6 +159,17 @@ class Embedding(Weighted, keras.layers.Embedding):
             **{key: config[key] for key in ("name", "trainable", "dtype", "input_dim", "output_dim")},
             "initializer_range": self.initializer_range,
         }
+
+
+@tf.custom_gradient
+def _add_bias_in_16_bits(rows: Any, bias: Any) -> Any:
+    """`tf.nn.bias_add`, with the gradient of the bias as a product: twice as fast, and summed in float32."""
+
+    def backward(upstream: Any) -> Any:
+        ones = tf.ones([1, tf.shape(upstream)[0]], upstream.dtype)
+        return upstream, tf.matmul(ones, upstream)[0]
+
+    return tf.nn.bias_add(rows, bias), backward
 
 
 def _with_dtype(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kerasllm.models.transformer.activations import ACTIVATIONS, activation_of
+from kerasllm.models.transformer.dense import Dense
 from kerasllm.models.transformer.normalization import Normalization
 
 
@@ -56,3 +57,15 @@ def test_norms_have_the_gradient_of_their_formula(kind, offset, dtype):
         np.testing.assert_allclose(
             tf.cast(ours, tf.float32), tf.cast(plain, tf.float32), atol=4 * tolerance, rtol=tolerance
         )
+
+
+def test_a_bias_in_bfloat16_has_the_gradient_of_its_sum():
+    dense = Dense(24, dtype="mixed_bfloat16")
+    dense.build((None, 16))
+    x = tf.cast(tf.random.stateless_normal([700, 16], [1, 2]), tf.bfloat16)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.cast(dense(x, training=True), tf.float32))
+    # All slopes are 1: a sum in bfloat16 would stop at 256.
+    np.testing.assert_allclose(tape.gradient(total, dense.bias.value), 700.0, rtol=2**-8)
+    plain, ours = dense(x), dense(x, training=True)
+    np.testing.assert_array_equal(plain, ours)
