@@ -9,13 +9,12 @@ and libraries). The parent asks one after the other for a step; times are median
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from processes import Contestant, answer_questions, ended, forget_peak, memory_mib
 
 TOKENS, VOCABULARY, DIM = 4096, 50257, 768
 CONTESTANTS = ("plain", "chunked", "plain, frozen table", "chunked, frozen table")
@@ -55,66 +54,38 @@ def contestant(name, dtype, threads):
         return total, tape.gradient(total, sources)
 
     step.get_concrete_function()
-    before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    for line in sys.stdin:
-        if line.strip() == "step":
-            start, busy = time.perf_counter(), time.process_time()
-            total, gradients = step()
+    before = memory_mib("VmRSS")
+    forget_peak()
+
+    def answer(question):
+        if question == "peak":
+            return memory_mib("VmHWM") - before
+        start, busy = time.perf_counter(), time.process_time()
+        total, gradients = step()
+        if question == "step":
             total.numpy(), [gradient[0, 0].numpy() for gradient in gradients]
-            answer = [time.perf_counter() - start, time.process_time() - busy]
-            del total, gradients
-        elif line.strip() == "peak":
-            answer = memory("VmHWM") - before
-        else:
-            total, gradients = step()
-            np.savez(line.strip(), total.numpy(), *(tf.cast(part, tf.float32).numpy() for part in gradients))
-            answer = None
-        print(json.dumps(answer), flush=True)
+            return [time.perf_counter() - start, time.process_time() - busy]
+        np.savez(question, total.numpy(), *(tf.cast(part, tf.float32).numpy() for part in gradients))
+        return None
 
-
-def memory(key):
-    """MiB of this process, as the kernel counts them."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) / 1024
-
-
-class Child:
-    def __init__(self, name, dtype, threads):
-        command = [
-            sys.executable,
-            __file__,
-            "--contestant",
-            name,
-            "--dtype",
-            dtype,
-            "--threads",
-            str(threads),
-        ]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, question):
-        print(question, file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
+    answer_questions(answer)
 
 
 def measure(dtype, names, arguments, folder):
     """Medians in seconds and peaks in MiB; gradients are left in files."""
-    children = {name: Child(name, dtype, arguments.threads) for name in names}
-    times = {name: [] for name in names}
-    for number in range(arguments.rounds + 1):
+    children, times = {}, {name: [] for name in names}
+    with ended(children):
+        for name in names:
+            options = ["--contestant", name, "--dtype", dtype, "--threads", str(arguments.threads)]
+            children[name] = Contestant([__file__, *options])
+        for number in range(arguments.rounds + 1):
+            for name, child in children.items():
+                seconds = child.ask("step")
+                if number:  # the first is a warm-up
+                    times[name].append(seconds)
+        peaks = {name: child.ask("peak") for name, child in children.items()}
         for name, child in children.items():
-            answer = child.ask("step")
-            if number:  # the first is a warm-up
-                times[name].append(answer)
-    peaks = {name: child.ask("peak") for name, child in children.items()}
-    for name, child in children.items():
-        child.ask(str(folder / f"{name}.npz"))
-        child.end()
+            child.ask(folder / f"{name}.npz")
     medians = {
         name: [statistics.median(column) for column in zip(*values, strict=True)]
         for name, values in times.items()

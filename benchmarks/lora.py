@@ -13,13 +13,12 @@ model was built: weights, gradients, optimizer and activations.
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
+
+from processes import Contestant, answer_questions, ended, forget_peak, memory_mib
 
 CONTESTANTS = ("full", "lora", "dora", "qlora")
 RANK, VOCABULARY = 8, 50257
@@ -38,18 +37,22 @@ def contestant(name, arguments):
     ids = np.random.default_rng(0).integers(0, VOCABULARY, shape).astype(np.int32)
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
     batch = tf.nest.map_structure(tf.constant, (inputs, np.roll(ids, -1, 1), np.ones(shape, np.float32)))
-    before = memory("VmRSS")
+    before = memory_mib("VmRSS")
     step = made(name, arguments, tf.nest.map_structure(tf.TensorSpec.from_tensor, batch))
-    for number, line in enumerate(sys.stdin):
-        if line.strip() == "step":
-            start = time.perf_counter()
-            step([batch])
-            answer = time.perf_counter() - start
-        else:
-            answer = memory("VmHWM") - before
-        print(json.dumps(answer), flush=True)
-        if number == 0:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew when all is built and traced
+    asked = 0
+
+    def answer(question):
+        nonlocal asked
+        asked += 1
+        if question == "peak":
+            return memory_mib("VmHWM") - before
+        start = time.perf_counter()
+        step([batch])
+        if asked == 1:
+            forget_peak()  # it begins anew when all is built and traced
+        return time.perf_counter() - start
+
+    answer_questions(answer)
 
 
 def made(name, arguments, spec):
@@ -96,38 +99,18 @@ def language_model(arguments):
     )
 
 
-def memory(key):
-    """MiB of this process, as the kernel counts them."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) / 1024
-
-
-class Child:
-    def __init__(self, name):
-        command = [sys.executable, __file__, "--contestant", name, *sys.argv[1:]]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, question):
-        print(question, file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def measure(arguments):
     """Median seconds of a step and peak MiB of each contestant."""
-    children = {name: Child(name) for name in arguments.only}
-    times = {name: [] for name in children}
-    for number in range(arguments.rounds + 2):
-        for name, child in children.items():
-            seconds = child.ask("step")
-            if number > 1:  # the first ones trace and allocate
-                times[name].append(seconds)
-    peaks = {name: child.ask("peak") for name, child in children.items()}
-    for child in children.values():
-        child.end()
+    children, times = {}, {name: [] for name in arguments.only}
+    with ended(children):
+        for name in arguments.only:
+            children[name] = Contestant([__file__, "--contestant", name, *sys.argv[1:]])
+        for number in range(arguments.rounds + 2):
+            for name, child in children.items():
+                seconds = child.ask("step")
+                if number > 1:  # the first ones trace and allocate
+                    times[name].append(seconds)
+        peaks = {name: child.ask("peak") for name, child in children.items()}
     return {name: statistics.median(values) for name, values in times.items()}, peaks
 
 

@@ -10,8 +10,6 @@ block-diagonal attention), so that a slice is the same work; KerasHub makes its 
 """
 
 import argparse
-import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -20,6 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from processes import Contestant, answer_questions, ended  # noqa: E402
 
 FLOAT32 = {"kerasllm": ("ours", "float32"), "transformers": ("theirs", False)}
 BFLOAT16 = {"kerasllm, bfloat16": ("ours", "mixed_bfloat16"), "transformers, bfloat16": ("theirs", True)}
@@ -50,10 +50,13 @@ def worker(part, name, arguments):
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     kind, option = next(group[name] for group in PARTS[part][2] if name in group)
     contestant = made(kind, part, option, arguments)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        answer = contestant.peak() if line.strip() == "peak" else contestant.run(int(line))
-        print("answer", json.dumps(answer), flush=True)
+
+    def answer(question):
+        if question == "ready":
+            return True
+        return contestant.peak() if question == "peak" else contestant.run(int(question))
+
+    answer_questions(answer)
 
 
 def made(kind, part, option, arguments):
@@ -73,33 +76,6 @@ def made(kind, part, option, arguments):
     from ours import Ours
 
     return Ours("reviews" if part == "keras_hub" else part, option, arguments.device)
-
-
-class Child:
-    """A process that trains when it is asked to."""
-
-    def __init__(self, part, name, arguments):
-        command = [sys.executable, str(HERE), "--worker", part, name, "--device", arguments.device]
-        command += ["--threads", str(arguments.threads)]
-        pipe = subprocess.PIPE
-        log = None if arguments.verbose else subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
-        self._until("ready")
-
-    def ask(self, question):
-        with contextlib.suppress(BrokenPipeError):  # `_until` says that it ended
-            print(question, file=self.process.stdin, flush=True)
-        return json.loads(self._until("answer"))
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-
-    def _until(self, word):
-        for line in self.process.stdout:
-            if line.startswith(word):
-                return line.removeprefix(word)
-        raise SystemExit(f"A contestant ended: {self.process.args}. Run again with --verbose.")
 
 
 def compare(part, arguments):
@@ -123,10 +99,13 @@ def compare(part, arguments):
 
 def run_group(part, group, steps, arguments, rates, peaks):
     """Adds what each of the contestants reached in each round, and its peak of memory."""
+    options = ["--device", arguments.device, "--threads", str(arguments.threads)]
     children = {}
-    try:
+    with ended(children):
         for name in group:
-            children[name] = Child(part, name, arguments)
+            command = [str(HERE), "--worker", part, name, *options]
+            children[name] = Contestant(command, verbose=arguments.verbose)
+            children[name].ask("ready")
         for child in children.values():
             child.ask(2)  # tracing, and first allocations
         for number in range(arguments.rounds):
@@ -135,9 +114,6 @@ def run_group(part, group, steps, arguments, rates, peaks):
                 rates.setdefault(name, []).append(counted / seconds)
             print(f"round {number}:", {name: f"{rates[name][-1]:.1f}" for name in group}, flush=True)
         peaks.update({name: child.ask("peak") for name, child in children.items()})
-    finally:
-        for child in children.values():
-            child.end()
 
 
 def rows_of(rates, peaks, unit):
