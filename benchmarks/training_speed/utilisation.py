@@ -104,9 +104,10 @@ def shares(step):
         names = plane.event_metadata
         for event in (event for line in plane.lines for event in line.events):
             place, colon, operation = names[event.metadata_id].name.rpartition(":")
-            # Not the executor's own events ("EagerLocalExecute: __inference_…"), nor operations that hold
-            # others.
-            if colon and not operation.startswith((" ", ":")) and not any(h in operation for h in HOLDERS):
+            # Not the executor's own events ("EagerLocalExecute: __inference_…", "A::b"), nor operations
+            # that hold others.
+            own = place.endswith(":") or operation.startswith(" ")
+            if colon and not own and not any(part in operation for part in HOLDERS):
                 kind = next(kind for kind, parts in KINDS if any(part in operation for part in parts))
                 times[kind] += event.duration_ps / 1e9 / STEPS
     return dict(times)
