@@ -191,6 +191,7 @@ def _ask(model: str, config: RunConfig, records: "Records") -> None:
     rows = (
         list(zip(records.texts, records.text_pairs or (), strict=True)) if classifier.pair else records.texts
     )
+    _log.info("Asking the model about %d texts and about each of them augmented.", len(rows))
     click.echo(printable(str(label_safety(classifier, rows, _of_words(config), seed=config.seed))))
 
 

@@ -87,7 +87,7 @@ class LabelSafety:
             f"The model changes its mind on {self.changed}, {self.num_samples} samples each; "
             f"{self.altered:.1%} of the samples differ from their text."
         ]
-        lines += [f"  {label}: {share}" for label, share in self.by_label.items()]
+        lines += [f"  answered {label} as they are: {share}" for label, share in self.by_label.items()]
         for flip in self.examples:
             lines += ["", f"  {flip.label_before}: {flip.before}", f"  {flip.label_after}: {flip.after}"]
         return "\n".join(lines)
