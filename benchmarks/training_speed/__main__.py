@@ -30,15 +30,15 @@ KERAS_HUB = {
 }
 # Title, unit, contestants that take turns, steps of a slice. Groups come one after the other: four language
 # models at once, or KerasHub's texts of 512 tokens beside all others, do not fit into the memory.
-CLASSIFIERS = [{**FLOAT32, **BFLOAT16}]
-LANGUAGE_MODELS = [FLOAT32, BFLOAT16]
+TOGETHER = [{**FLOAT32, **BFLOAT16}]
+IN_PAIRS = [FLOAT32, BFLOAT16]
 ON_REVIEWS = "Training speed: MiniLM on Rotten Tomatoes"
 PARTS = {
-    "reviews": (ON_REVIEWS, "examples/s", CLASSIFIERS, 8),
+    "reviews": (ON_REVIEWS, "examples/s", TOGETHER, 8),
     "keras_hub": (f"{ON_REVIEWS}, against KerasHub", "examples/s", [KERAS_HUB], 8),
-    "long": ("Training speed: MiniLM on texts of 10 to 300 words", "examples/s", CLASSIFIERS, 4),
-    "gpt2": ("Training speed: a language model of GPT-2's shape", "tokens/s", LANGUAGE_MODELS, 1),
-    "smollm2": ("Training speed: SmolLM2-135M", "tokens/s", LANGUAGE_MODELS, 1),
+    "long": ("Training speed: MiniLM on texts of 10 to 300 words", "examples/s", IN_PAIRS, 4),
+    "gpt2": ("Training speed: a language model of GPT-2's shape", "tokens/s", IN_PAIRS, 1),
+    "smollm2": ("Training speed: SmolLM2-135M", "tokens/s", IN_PAIRS, 1),
 }
 SLOW = "KerasHub"  # one batch tells its rate
 
