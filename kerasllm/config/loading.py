@@ -168,13 +168,9 @@ def _apply(override: str, document: Document, places: dict[FieldPath, str]) -> l
         value = parse_yaml(text)
     except yaml.YAMLError as error:
         return [f"`{option}`: the value is not YAML: {_syntax(error)}. Put text with : or # in quotes."]
-    if value.problems:
-        return [f"`{option}`: {problem.replace(' (line 1)', '')}" for problem in value.problems]
-    if isinstance(value.value, dict):
-        for name in value.value:
-            if value.value[name] is None and ":" in str(name):
-                spaced = str(name).replace(":", ": ", 1)
-                return [f"`{option}`: YAML wants a space after the colon; write `{{{spaced}}}`."]
+    problems = [*value.problems, *_without_space(value.value)]
+    if problems:
+        return [f"`{option}`: {problem.replace(' (line 1)', '')}" for problem in problems]
     section = document.value
     for depth, part in enumerate(path[:-1]):
         if section.get(part) is None:
@@ -189,6 +185,16 @@ def _apply(override: str, document: Document, places: dict[FieldPath, str]) -> l
     places |= {(*path, *inside): option for inside in value.lines or {(): 1}}
     document.written |= {(*path, *inside): written for inside, written in value.written.items()}
     return []
+
+
+def _without_space(value: Any) -> list[str]:
+    """What is wrong with `{a:2}`, which YAML reads as the key `a:2` without a value."""
+    names = [name for name in value if value[name] is None] if isinstance(value, dict) else []
+    return [
+        f"YAML wants a space after the colon; write `{{{name.replace(':', ': ', 1)}}}`."
+        for name in map(str, names)
+        if ":" in name
+    ]
 
 
 def _read_as_the_field_takes(document: Document, places: dict[FieldPath, str]) -> None:

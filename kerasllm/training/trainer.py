@@ -190,8 +190,8 @@ class _Session:
             )
         if config.label_smoothing > _MUCH_SMOOTHING:
             _log.warning(
-                "`training.label_smoothing` is %g: the targets are nearly alike, so little is learned; 0.1 is "
-                "usual.",
+                "`training.label_smoothing` is %g: the targets are nearly alike, and little is learned; 0.1 "
+                "is usual.",
                 config.label_smoothing,
             )
         self.step = prepare_step(self.model, problem, config, self.table, policy=self.policy)

@@ -122,43 +122,40 @@ class Attention(keras.layers.Layer):
         query, key, value = (tf.pad(x, [[0, 0], [0, 0], [0, fill], [0, 0]]) for x in (query, key, value))
         bias = tf.pad(bias, [[0, 0], [0, 0], [0, fill], [0, fill]], constant_values=tf.float32.min)
         # Splitting and joining, because the gradient of a slice with strides is slow on a CPU.
-        queries, keys, values, rows = (
-            tf.split(tensor, _CAUSAL_PARTS, axis=2) for tensor in (query, key, value, bias)
-        )
-        mixed = []
-        for part in range(_CAUSAL_PARTS):
-            seen = tf.concat(keys[: part + 1], axis=2)
-            mixed.append(
-                self._mix(
-                    queries[part],
-                    seen,
-                    tf.concat(values[: part + 1], axis=2),
-                    tf.slice(rows[part], [0, 0, 0, 0], [-1, -1, -1, tf.shape(seen)[2]]),
-                    training=training,
-                )
-            )
+        parts = zip(*(tf.split(tensor, _CAUSAL_PARTS, axis=2) for tensor in (query, bias)), strict=True)
+        size = tf.shape(key)[2] // _CAUSAL_PARTS
+        mixed = [
+            self._mix(asking, key, value, rows, training=training, end=size * number)
+            for number, (asking, rows) in enumerate(parts, 1)
+        ]
         return tf.slice(tf.concat(mixed, axis=2), [0, 0, 0, 0], [-1, -1, length, -1])
 
-    def _mix(self, query: Any, key: Any, value: Any, bias: Any, *, training: bool | None) -> Any:
-        """Values mixed by the shares of attention, `(batch, heads, sequence, head_dim)`."""
+    def _mix(
+        self, query: Any, key: Any, value: Any, bias: Any, *, training: bool | None, end: Any = None
+    ) -> Any:
+        """Values mixed by the shares of attention, `(batch, heads, sequence, head_dim)`.
+
+        With `end`, only of that many keys and values, the first ones.
+        """
         settings = self.settings
-        batch, length, others = tf.shape(query)[0], tf.shape(query)[2], tf.shape(key)[2]
+        batch, length = tf.shape(query)[0], tf.shape(query)[2]
+        others = tf.shape(key)[2] if end is None else end
         heads, shared, dim = settings.num_heads, settings.num_key_value_heads, settings.head_dim
         if shared != heads:
             # The heads that share keys stand in one matrix: no copies of keys, and larger products.
             query = tf.reshape(query, [batch, shared, -1, dim])
         # Product, scale and bias stand one after the other so that TensorFlow makes one op of them.
-        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * self.scale
+        scores = tf.cast(_product(query, key, end, transposed=True), tf.float32) * self.scale
         if settings.softcap is not None:
             scores = tf.tanh(scores / settings.softcap) * settings.softcap
         if shared != heads:
             scores = tf.reshape(scores, [batch, heads, length, others])
         if bias is not None:
-            scores = scores + bias
+            scores = scores + (bias if end is None else tf.slice(bias, [0, 0, 0, 0], [-1, -1, -1, end]))
         shares = tf.cast(self.dropout(tf.nn.softmax(scores), training=training), value.dtype)
         if shared != heads:
             shares = tf.reshape(shares, [batch, shared, -1, others])
-        mixed = tf.matmul(shares, value)
+        mixed = _product(shares, value, end)
         return mixed if shared == heads else tf.reshape(mixed, [batch, heads, length, dim])
 
     def compute_output_shape(self, input_shape, *shapes, **named_shapes):
@@ -176,3 +173,27 @@ class Attention(keras.layers.Layer):
         )
         heads = heads if norm is None else norm(heads)
         return heads if rotary is None else rotate(heads, *rotary)
+
+
+def _product(left: Any, right: Any, end: Any, *, transposed: bool = False) -> Any:
+    """`left` times the first `end` rows of `right`, or all; what is kept for the gradient is `right` itself.
+
+    Plain slices would be kept as well: two and a half times keys and values in all parts of causal attention.
+    """
+    if end is None:
+        return tf.matmul(left, right, transpose_b=transposed)
+
+    def seen(right: Any) -> Any:
+        return tf.slice(right, [0, 0, 0, 0], [-1, -1, end, -1])
+
+    @tf.custom_gradient
+    def multiply(left: Any, right: Any) -> Any:
+        def backward(upstream: Any) -> tuple[Any, Any]:
+            of_left = tf.matmul(upstream, seen(right), transpose_b=not transposed)
+            first, second = (upstream, left) if transposed else (left, upstream)
+            of_seen = tf.matmul(first, second, transpose_a=True)
+            return of_left, tf.pad(of_seen, [[0, 0], [0, 0], [0, tf.shape(right)[2] - end], [0, 0]])
+
+        return tf.matmul(left, seen(right), transpose_b=transposed), backward
+
+    return multiply(left, right)

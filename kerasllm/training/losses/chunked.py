@@ -54,7 +54,7 @@ def chunked_crossentropy(
         label_smoothing: Share of the target spread over the vocabulary. Defaults to 0.
         softcap: Logits are squashed to this range by tanh. Defaults to `None`, not at all.
         scale: Factor of the token vectors. Defaults to 1.
-        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 33 million logits (128 MiB).
+        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 16 million logits (64 MiB).
 
     Returns:
         `float32[n]`.
@@ -110,7 +110,7 @@ def chunked_crossentropy_sum(
         label_smoothing: Share of the target spread over the vocabulary. Defaults to 0.
         softcap: Logits are squashed to this range by tanh. Defaults to `None`, not at all.
         scale: Factor of the token vectors. Defaults to 1.
-        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 33 million logits (128 MiB).
+        chunk_size: Most tokens at a time. Defaults to `None`: as many as give 16 million logits (64 MiB).
         table_gradient: Whether table and bias learn; if not, a third of the work is saved. Defaults to
             `True`.
         skip_unweighted: Whether tokens of weight zero are left out of the products: a gather of the

@@ -11,7 +11,7 @@ from kerasllm.errors import ConfigError
 __all__ = ["Output", "in_chunks"]
 
 # Logits of a chunk, by default: enough for products at full speed, and few enough to be small beside a table.
-_NUM_LOGITS = 2**25
+_NUM_LOGITS = 2**24
 # Rows of the table whose gradient is added up at a time.
 _BLOCK = 8192
 

@@ -20,7 +20,7 @@ class CausalLanguageModel(Objective):
 
     Args:
         label_smoothing: Share of the target spread over the vocabulary. Defaults to 0.
-        chunk_size: Most tokens whose logits are held. Defaults to `None`: as many as fit in 128 MiB.
+        chunk_size: Most tokens whose logits are held. Defaults to `None`: as many as fit in 64 MiB.
         skip_unweighted: `False` for XLA. Defaults to `True`.
 
     Call arguments of `loss`: `targets` are the ids `(batch, sequence)` of the token that comes after each

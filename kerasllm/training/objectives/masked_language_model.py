@@ -98,7 +98,7 @@ class MaskedLanguageModel(Objective):
         masking: What is hidden; `None` if the inputs have masks already. Defaults to `None`.
         seed: Of the choice. Defaults to 0.
         label_smoothing: Share of the target spread over the vocabulary. Defaults to 0.
-        chunk_size: Most tokens whose logits are held. Defaults to `None`: as many as fit in 128 MiB.
+        chunk_size: Most tokens whose logits are held. Defaults to `None`: as many as fit in 64 MiB.
 
     Call arguments of `loss`: `inputs` have `token_ids` and `padding_mask`. With `masking`, targets are passed
     over, and `weights` are those of texts `(batch,)`, or, as `LanguageModelTexts` gives them for each token
