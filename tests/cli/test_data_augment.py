@@ -83,7 +83,7 @@ def test_a_trained_model_is_asked_how_often_it_changes_its_mind(run, trained):
     assert result.exit_code == 0, result.stderr
     assert "The model changes its mind on" in result.stdout
     assert "of 200 texts, 5 samples each" in result.stdout
-    assert re.search(r"^  (negative|positive): \d", result.stdout, re.MULTILINE)
+    assert re.search(r"^  answered (negative|positive) as they are: \d", result.stdout, re.MULTILINE)
 
 
 def test_what_is_missing_is_said(run, folder):
