@@ -73,7 +73,7 @@ class Attention(keras.layers.Layer):
         """See the class."""
         query = self.queries(inputs, rotary)
         key, value = self.keys_and_values(inputs if memory is None else memory, rotary)
-        in_parts = training and self.settings.causal and memory is None
+        in_parts = training and self.settings.causal and memory is None and bias is not None
         return self.attend(query, key, value, bias, training=training, in_parts=in_parts)
 
     def queries(self, inputs: Any, rotary: Any = None) -> Any:
