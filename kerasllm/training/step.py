@@ -9,6 +9,7 @@ import tensorflow as tf
 from kerasllm.data.augmentation.embedding_layer import augmented
 from kerasllm.training.loss_scale import LossScale
 from kerasllm.training.mixing import mixed_loss
+from kerasllm.training.optimizers.sparse import values_of
 
 __all__ = ["NotFiniteError", "TrainingStep"]
 
@@ -242,7 +243,7 @@ class TrainingStep:
             if gradient is not None
         ]
         # A sum of squares is finite only where each of them is, and cheaper than looking at each.
-        squares = [tf.nn.l2_loss(_values(gradient)) for gradient, _ in pairs]
+        squares = [tf.nn.l2_loss(values_of(gradient)) for gradient, _ in pairs]
         finite = tf.math.is_finite(tf.add_n([tf.cast(square, tf.float32) for square in squares]) + loss)
 
         def update() -> Any:
@@ -268,10 +269,6 @@ class TrainingStep:
 
 
 _LEAST = 1e-30  # of a weight, so that a batch in which nothing counts has the loss 0
-
-
-def _values(gradient: Any) -> Any:
-    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def _count(metrics: Sequence[Any], value: Any, targets: Any, weights: Any) -> None:

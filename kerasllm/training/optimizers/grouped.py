@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from kerasllm.training.optimizers.groups import ParameterGroup, VariableSettings, as_groups, settings_of
-from kerasllm.training.optimizers.sparse import densify, sum_repeated_rows
+from kerasllm.training.optimizers.sparse import densify, sum_repeated_rows, values_of
 
 __all__ = ["Grouped"]
 
@@ -93,7 +93,7 @@ class Grouped:
         if self.clipnorm or not self.global_clipnorm:
             return super()._clip_gradients(grads)  # type: ignore[misc]
         # `l2_loss` reads each gradient once; Keras squares all of them into new memory first.
-        squares = [tf.nn.l2_loss(tf.cast(_values(gradient), tf.float32)) for gradient in grads]
+        squares = [tf.nn.l2_loss(tf.cast(values_of(gradient), tf.float32)) for gradient in grads]
         norm = tf.sqrt(2.0 * tf.add_n(squares))
         # What is not finite stays so: as in Keras, all gradients become no number.
         factor = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm) + (norm - norm)
@@ -160,12 +160,8 @@ class Grouped:
         }
 
 
-def _values(gradient: Any) -> Any:
-    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
-
-
 def _scaled(gradient: Any, factor: Any) -> Any:
-    values = _values(gradient) * tf.cast(factor, gradient.dtype)
+    values = values_of(gradient) * tf.cast(factor, gradient.dtype)
     if not isinstance(gradient, tf.IndexedSlices):
         return values
     # A product with the sparse gradient itself would make it dense first.

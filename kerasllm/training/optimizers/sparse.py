@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["densify", "sum_repeated_rows"]
+__all__ = ["densify", "sum_repeated_rows", "values_of"]
 
 
 def sum_repeated_rows(gradient: Any) -> Any:
@@ -34,3 +34,8 @@ def densify(gradient: Any, shape: Any) -> tf.Tensor:
     # Not `tf.convert_to_tensor`, which does the same but warns of the memory.
     dense = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
     return tf.ensure_shape(dense, shape)
+
+
+def values_of(gradient: Any) -> Any:
+    """The numbers of a gradient, sparse or dense."""
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
