@@ -99,7 +99,11 @@ class RelativeBias(Weighted, keras.layers.Layer):
     def call(self, token_ids):
         """See the class."""
         place = tf.range(tf.shape(token_ids)[1])
-        ahead = place[None, :] - place[:, None]
+        return self.between(place, place)
+
+    def between(self, asking: Any, seen: Any) -> Any:
+        """float32[1, heads, asking, seen], from tokens at some places, int32, to those at others."""
+        ahead = seen[None, :] - asking[:, None]
         rows = tf.gather(tf.cast(self.embeddings, tf.float32), self.buckets(ahead))
         return tf.transpose(rows, [2, 0, 1])[None]
 

@@ -1,0 +1,193 @@
+"""A decoder that remembers keys and values, so that each new token costs one token's work.
+
+It owns no weights: it calls the layers of a backbone, in the order and with the numbers of the backbone's own
+call, and differs only in where keys and values come from. `tests/generation/test_decoder.py` holds the two
+equal, family by family.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from kerasllm.errors import PresetError
+from kerasllm.models.transformer.biases import AttentionBias
+
+__all__ = ["Cache", "CachedDecoder"]
+
+
+class Cache(NamedTuple):
+    """What a decoder remembers of the tokens that it has seen.
+
+    Attributes:
+        keys: `(layers, batch, key-value heads, columns, head_dim)`.
+        values: The same shape.
+    """
+
+    keys: Any
+    values: Any
+
+    @property
+    def columns(self) -> Any:
+        """How many tokens a row has room for."""
+        return tf.shape(self.keys)[3]
+
+    def with_room(self, columns: Any) -> "Cache":
+        """The same with more columns, empty ones at the end."""
+        more = columns - self.columns
+        return Cache(*(tf.pad(part, [[0, 0], [0, 0], [0, 0], [0, more], [0, 0]]) for part in self))
+
+    def rows(self, rows: Any) -> "Cache":
+        """Some of its rows, int32[rows], in that order."""
+        return Cache(*(tf.gather(part, rows, axis=1) for part in self))
+
+
+class CachedDecoder:
+    """The decoder of a language model.
+
+    Prompts stand at the right of their rows, after padding, so that the next token of each has the same
+    column. Positions are counted from the first token of a row.
+
+    Args:
+        model: A `kerasllm.models.heads.ModelWithHead` with a causal language head.
+
+    Raises:
+        PresetError: If the model is none that continues texts.
+    """
+
+    def __init__(self, model: Any):
+        settings = model.backbone.settings
+        if model.kind != "causal_language" or settings.encoder is not None or not settings.decoder.causal:
+            raise PresetError(
+                f"A model with the head {model.kind!r} cannot continue a text. Take a causal language model, "
+                "such as those of the families gpt2, llama or qwen2."
+            )
+        self.model = model
+        self.backbone = model.backbone
+        self.stack = settings.decoder
+        self.layers = self.backbone.stack_layers("decoder")
+        names = {layer.name: layer for layer in self.backbone.layers}
+        self._embeddings = names["decoder_embeddings"]
+        self._rotary = {False: names.get("decoder_rotary"), True: names.get("decoder_local_rotary")}
+        self._relative = names.get("decoder_relative_bias")
+        self._norm = names.get("decoder_norm")
+        self._projection = names.get("output_projection")
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of prompt and answer that there are position embeddings for; `None` without limit."""
+        embedding = self.backbone.settings.embedding
+        return embedding.num_positions - embedding.position_offset if embedding.num_positions else None
+
+    def prefill(self, token_ids: Any, starts: Any) -> tuple[Any, Cache]:
+        """Reads the prompts, all tokens at once.
+
+        Args:
+            token_ids: int32[batch, columns], each prompt at the right end of its row.
+            starts: int32[batch], the column of its first token.
+
+        Returns:
+            The vectors of the last tokens, `(batch, dim)`, and the cache, of as many columns.
+        """
+        columns = tf.range(tf.shape(token_ids)[1])
+        mask = tf.cast(columns >= starts[:, None], tf.int32)
+        keys: list[Any] = []
+        values: list[Any] = []
+        biases = {
+            window: AttentionBias(causal=True, window=window)(mask) + self._distances(columns, columns)
+            for window in {self.stack.window(number) for number in range(self.stack.num_layers)}
+        }
+
+        def remember(number: int, key: Any, value: Any) -> tuple[Any, Any, Any]:
+            keys.append(key)
+            values.append(value)
+            return key, value, biases[self.stack.window(number)]
+
+        hidden = self._run(token_ids, tf.maximum(columns - starts[:, None], 0), mask, remember)
+        return hidden[:, -1], Cache(tf.stack(keys), tf.stack(values))
+
+    def step(self, token_ids: Any, column: Any, starts: Any, cache: Cache) -> tuple[Any, Cache]:
+        """Reads one more token of each row.
+
+        Args:
+            token_ids: int32[batch].
+            column: Where they stand, the same for all rows.
+            starts: int32[batch], the column of the first token of each row.
+            cache: With room for the column; its memory is used again.
+
+        Returns:
+            The vectors of the tokens, `(batch, dim)`, and the cache.
+        """
+        columns = tf.range(cache.columns)
+        biases = {
+            window: self._seen(columns, column, starts, window) + self._distances(column[None], columns)
+            for window in {self.stack.window(number) for number in range(self.stack.num_layers)}
+        }
+        keys, values = cache
+
+        def remember(number: int, key: Any, value: Any) -> tuple[Any, Any, Any]:
+            nonlocal keys, values
+            keys, values = _written(keys, number, column, key), _written(values, number, column, value)
+            return keys[number], values[number], biases[self.stack.window(number)]
+
+        positions = (column - starts)[:, None]
+        hidden = self._run(token_ids[:, None], positions, tf.ones_like(positions), remember)
+        return hidden[:, 0], Cache(keys, values)
+
+    def logits(self, hidden: Any) -> Any:
+        """float32 logits of the next tokens.
+
+        Args:
+            hidden: Vectors that `prefill` or `step` gave, `(rows, dim)`.
+        """
+        head = self.model.head
+        table = tf.convert_to_tensor(self.backbone.token_embedding.embeddings) if head.settings.tied else None
+        return head.logits(head.features(tf.cast(hidden, head.compute_dtype)), table)
+
+    def _run(self, token_ids: Any, positions: Any, mask: Any, remember: Any) -> Any:
+        hidden = self._embeddings(self.backbone.token_embedding(token_ids), positions, mask)
+        plain, local = self._rotary[False], self._rotary[True]
+        turned = None if plain is None else plain(positions)
+        near = turned if local is None else local(positions)
+        for number, layer in enumerate(self.layers):
+            rotary = near if self.stack.window(number) is not None else turned
+            rotary = None if number in self.stack.without_rotary else rotary
+
+            def attend(tokens: Any, number: int = number, layer: Any = layer, rotary: Any = rotary) -> Any:
+                query = layer.attention.queries(tokens, rotary)
+                key, value, bias = remember(number, *layer.attention.keys_and_values(tokens, rotary))
+                return layer.attention.attend(query, key, value, bias)
+
+            hidden = layer.steps(hidden, attend, None, layer.feed_forward)
+        hidden = hidden if self._norm is None else self._norm(hidden)
+        return hidden if self._projection is None else self._projection(hidden)
+
+    def _seen(self, columns: Any, column: Any, starts: Any, window: int | None) -> Any:
+        """0 where the token at `column` looks, the lowest number elsewhere: float32[batch, 1, 1, columns]."""
+        seen = tf.logical_and(columns >= starts[:, None], columns <= column)
+        if window is not None:
+            seen = tf.logical_and(seen, columns > column - window)
+        return tf.where(seen, 0.0, tf.float32.min)[:, None, None, :]
+
+    def _distances(self, asking: Any, seen: Any) -> Any:
+        """The learned bias of T5's kind, float32[1, heads, asking, seen], or 0."""
+        if self._relative is None:
+            return 0.0
+        return self._relative.between(asking, seen)
+
+
+def _written(cache: Any, number: int, column: Any, new: Any) -> Any:
+    """The cache with the keys or values of one token in it, in the same memory.
+
+    `TensorStridedSliceUpdate` is what a stock server can run; Keras' `slice_update` is an XLA op there.
+    """
+    begin = tf.stack([number, 0, 0, column, 0])
+    whole = 0b10110  # the axes of rows, heads and numbers
+    return tf.raw_ops.TensorStridedSliceUpdate(
+        input=cache,
+        begin=begin,
+        end=begin + 1,
+        strides=[1] * 5,
+        value=new[None],
+        begin_mask=whole,
+        end_mask=whole,
+    )
