@@ -6,14 +6,12 @@ makes one op of product, bias and exact GELU, on a server too. Export compares w
 model before anything is published.
 """
 
-import contextlib
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from kerasllm.errors import ExportError
-from kerasllm.export.precision import share_weights, to_dtype
+from kerasllm.models.twins import inference_twin, to_dtype
 
 if TYPE_CHECKING:
     import keras
@@ -83,7 +81,7 @@ class HeadForward:
     """
 
     def __init__(self, model: Any, dtype: str):
-        self.model = _twin(model, dtype)
+        self.model = inference_twin(model, dtype)
         self.variables = [weight.value for weight in self.model.weights]
         embedding = model.backbone.settings.embedding
         limit = embedding.num_positions - embedding.position_offset
@@ -97,22 +95,3 @@ class HeadForward:
             "segment_ids": segment_ids,
         }
         return self.model({name: inputs[name] for name in self.model.input}, training=False)
-
-
-def _twin(model: Any, dtype: str) -> Any:
-    """The same model for inference, with the same variables where they are of that precision already."""
-    from kerasllm.models.adapters import adapted_layers, merge_lora
-    from kerasllm.models.transformer.backbone import TransformerBackbone
-    from kerasllm.models.transformer.dense import matrices_in
-
-    if adapted_layers(model):
-        model = merge_lora(model)
-    settings = model.backbone.settings
-    first_only = model.head.settings.pool in ("first", "pooled") and settings.can_answer_first
-    settings = dataclasses.replace(settings, first_only=first_only)
-    with contextlib.nullcontext() if dtype == "float32" else matrices_in(dtype):
-        backbone = TransformerBackbone(settings, dtype="float32", name=model.backbone.name)
-    config = {key: value for key, value in model.get_config().items() if key != "backbone"}
-    twin = type(model)(backbone, **{name: value for name, value in config.items() if name != "trainable"})
-    share_weights(twin, model)
-    return twin

@@ -52,8 +52,8 @@ class DecodeLoop:
     Args:
         decoder: The model.
         stop_ids: Tokens that end an answer.
-        ends: From `token_ids` of answers `int32[rows, most]`, their lengths `int32[rows]` and the numbers of
-            the rows, whether a text ends each answer, bool[rows]. Defaults to `None`, only tokens do.
+        ends: From answers and the numbers of some rows `int32[rows]`, whether a text ends each of those,
+            bool[rows]. Defaults to `None`, only tokens do.
         keep_log_probs: Whether log-probabilities are computed. Defaults to `False`; they are 0 then.
     """
 
@@ -62,7 +62,7 @@ class DecodeLoop:
         decoder: CachedDecoder,
         stop_ids: tuple[int, ...],
         *,
-        ends: Callable[[Any, Any, Any], Any] | None = None,
+        ends: Callable[[Any, Any], Any] | None = None,
         keep_log_probs: bool = False,
     ):
         self.decoder = decoder
@@ -174,14 +174,11 @@ class DecodeLoop:
         if self.keep_log_probs:
             where = tf.stack([rows, tf.fill(tf.shape(rows), step)], axis=1)
             log_probs = tf.tensor_scatter_nd_update(log_probs, where, _log_probs(plain, tokens))
+        answers = answers._replace(token_ids=token_ids, lengths=lengths, log_probs=log_probs, column=column)
         over = tf.reduce_any(tokens[:, None] == tf.constant(self.stop_ids, tf.int32), axis=1)
         if self.ends is not None:
-            written = tf.gather(token_ids[:, answers.prompt_end :], rows)
-            over |= self.ends(written, tf.gather(lengths, rows), rows)
-        stopped = tf.tensor_scatter_nd_update(answers.stopped, rows[:, None], over)
-        return answers._replace(
-            token_ids=token_ids, lengths=lengths, log_probs=log_probs, stopped=stopped, column=column
-        )
+            over |= self.ends(answers, rows)
+        return answers._replace(stopped=tf.tensor_scatter_nd_update(answers.stopped, rows[:, None], over))
 
 
 def _log_probs(logits: Any, tokens: Any) -> Any:

@@ -5,12 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerasllm.models.transformer.dense import Dense
+from kerasllm.models.transformer.dense import Dense, TiedDense
 from kerasllm.models.transformer.dropout import Dropout
 from kerasllm.models.transformer.normalization import Normalization
 from kerasllm.models.transformer.pooling import TextPooling
 from kerasllm.models.transformer.settings import HeadSettings, as_settings, to_dict
-from kerasllm.models.transformer.weights import Weighted
 
 __all__ = ["Classifier", "Head", "MeanPooling", "ModelWithHead", "ShiftRight"]
 
@@ -112,7 +111,7 @@ class Head(keras.layers.Layer):
             self.norm = Normalization("layer", settings.norm_epsilon, name="norm", **options)
         self.output_dense: Any = None
         if settings.tied:
-            self.output_dense = _TiedOutput(settings.units, settings.bias, name="output", **options)
+            self.output_dense = TiedDense(settings.units, settings.bias, name="output", **options)
         else:
             self.output_dense = Dense(
                 settings.units,
@@ -182,27 +181,6 @@ class Head(keras.layers.Layer):
             "settings": to_dict(self.settings),
             "initializer_range": self.initializer_range,
         }
-
-
-class _TiedOutput(Weighted, keras.layers.Layer):
-    """The last dense layer where its matrix is that of the token embeddings; of its own it has the bias."""
-
-    def __init__(self, units, use_bias, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.use_bias = use_bias
-        self.bias = None
-
-    def build(self, input_shape):
-        if self.use_bias:
-            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
-
-    def call(self, inputs, table):
-        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
-        product = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)
-        if self.bias is not None:
-            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
-        return tf.reshape(product, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
 class _Table(keras.layers.Layer):

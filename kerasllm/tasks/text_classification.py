@@ -17,12 +17,12 @@ from kerasllm.errors import DataError, ExportError, PresetError
 from kerasllm.evaluation.evaluator import Evaluation, evaluate_classification
 from kerasllm.evaluation.seeds import SeedFigures
 from kerasllm.export.hugging_face import export_hugging_face
-from kerasllm.export.precision import to_dtype
 from kerasllm.export.saved_model import export_saved_model
 from kerasllm.export.signatures import ClassificationModule
 from kerasllm.models.builders import build_trained_classifier, load_classifier, save_weights
 from kerasllm.models.heads import Classifier
 from kerasllm.models.presets import Preset
+from kerasllm.models.twins import to_dtype
 from kerasllm.serving.exported_model import ExportedModel
 from kerasllm.serving.results import Classification
 from kerasllm.tasks.model_directory import read_model_directory, write_model_directory

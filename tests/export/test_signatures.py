@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kerasllm.export.forward import HeadForward, KerasForward, make_forward
-from kerasllm.export.precision import to_dtype
+from kerasllm.models.twins import to_dtype
 
 TEXTS = ["the film is truly wonderful", "bad", "", "an awful plot " * 30, "the cast is superb", "boring"]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kerasllm.models.transformer.activations import activation_of
 from kerasllm.models.transformer.weights import Weighted
 
-__all__ = ["Dense", "Embedding", "matrices_in"]
+__all__ = ["Dense", "Embedding", "TiedDense", "matrices_in"]
 
 _matrices: ContextVar[str | None] = ContextVar("matrices", default=None)
 
@@ -124,6 +124,38 @@ class Dense(Weighted, keras.layers.Dense):
             "activation": self.activation_name,
             "initializer_range": self.initializer_range,
         }
+
+
+class TiedDense(Weighted, keras.layers.Layer):
+    """A dense layer whose matrix is that of an embedding; of its own it has the bias.
+
+    Args:
+        units: Width of the output.
+        use_bias: Whether a bias is added.
+
+    Call arguments:
+        inputs: `(…, dim)`.
+        table: The embeddings, `(units, dim)`.
+    """
+
+    def __init__(self, units, use_bias, **kwargs):
+        super().__init__(**_with_dtype(kwargs))
+        self.units = units
+        self.use_bias = use_bias
+        self.bias = None
+
+    def build(self, input_shape):
+        """Makes the bias."""
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+
+    def call(self, inputs, table):
+        """See the class."""
+        rows = tf.reshape(inputs, [-1, inputs.shape[-1]])
+        product = tf.matmul(rows, tf.cast(table, rows.dtype), transpose_b=True)
+        if self.bias is not None:
+            product = tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+        return tf.reshape(product, tf.concat([tf.shape(inputs)[:-1], [self.units]], 0))
 
 
 @keras.saving.register_keras_serializable(package="kerasllm")

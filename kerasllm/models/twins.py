@@ -1,5 +1,7 @@
-"""The same Keras model in another precision."""
+"""The same Keras model in another precision, or for inference alone."""
 
+import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from kerasllm.errors import ExportError
@@ -7,7 +9,7 @@ from kerasllm.errors import ExportError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["share_weights", "to_dtype"]
+__all__ = ["inference_twin", "share_weights", "to_dtype"]
 
 
 def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
@@ -47,6 +49,43 @@ def to_dtype(model: "keras.Model", dtype: str) -> "keras.Model":
             f"The model cannot be rebuilt in {dtype}: its config gives other weights than it has. Train it "
             f"with `dtype_policy={dtype!r}`, or export it in the precision that it was trained in."
         )
+    share_weights(twin, model)
+    return twin
+
+
+def inference_twin(model: Any, dtype: str) -> Any:
+    """A model of ours for inference alone: matrices in one precision, adapters merged.
+
+    Additions, normalization and softmax are float32 in every precision; the products of matrices, where the
+    time goes, are in the precision asked for. Where the head sees the first token only, so does the last
+    layer.
+
+    Args:
+        model: `kerasllm.models.heads.ModelWithHead`.
+        dtype: Precision of the matrices, `"float32"`, `"bfloat16"` or `"float16"`.
+
+    Returns:
+        The twin; it shares the variables that have their precision already.
+    """
+    from kerasllm.models.adapters import adapted_layers, merge_lora
+    from kerasllm.models.quantization import quantized_layers
+    from kerasllm.models.transformer.backbone import TransformerBackbone
+    from kerasllm.models.transformer.dense import matrices_in
+
+    if adapted_layers(model) or quantized_layers(model):
+        model = merge_lora(model)
+    settings = model.backbone.settings
+    first_only = model.head.settings.pool in ("first", "pooled") and settings.can_answer_first
+    settings = dataclasses.replace(settings, first_only=first_only)
+    config = {
+        name: value for name, value in model.get_config().items() if name not in ("backbone", "trainable")
+    }
+    is_narrow = dtype != "float32"
+    with matrices_in(dtype) if is_narrow else contextlib.nullcontext():
+        backbone = TransformerBackbone(settings, dtype="float32", name=model.backbone.name)
+    # The matrix of a language head is the largest of all; other heads are small, and keep their digits.
+    with matrices_in(dtype) if is_narrow and "language" in model.kind else contextlib.nullcontext():
+        twin = type(model)(backbone, **config)
     share_weights(twin, model)
     return twin
 
