@@ -52,11 +52,14 @@ class CompiledTemplate:
     stripped_after: frozenset[Pair]
 
     def render(self, messages: Sequence[Message]) -> str | None:
-        """The text of a conversation with the beginning of the model's turn, `None` where it is refused."""
+        """The text of a conversation with the beginning of the model's turn, `None` where it is refused.
+
+        Texts of white space alone are refused, too.
+        """
         text = content = before = _START
         for message in [*messages, {"role": _END, "content": ""}]:
             pair = (before, message["role"])
-            if pair not in self.pieces:
+            if pair not in self.pieces or not (message["content"].strip() or message["role"] == _END):
                 return None
             text += content.rstrip() if pair in self.stripped_before else content
             text += self.pieces[pair]
@@ -95,6 +98,7 @@ class CompiledTemplate:
 
         # The white space at the end of a text is a matter of the pair after it.
         at_end = tf.pad(of_pairs(lambda pair: pair in self.stripped_before)[:, 1:], [[0, 0], [0, 1]])
+        is_said = (_lstripped(contents) != "") | ~used
         contents = tf.where(
             of_pairs(lambda pair: pair in self.stripped_after), _lstripped(contents), contents
         )
@@ -103,7 +107,7 @@ class CompiledTemplate:
         text = tf.strings.reduce_join(tf.where(used | is_end, pieces + contents, ""), axis=1)
         is_taken = of_pairs(lambda pair: pair in self.pieces) | ~(used | is_end)
         in_order = tf.reduce_sum(tf.cast(is_end, tf.int32), axis=1) == 1  # no gap, and at least one turn
-        return text, tf.reduce_all(is_known & is_taken, axis=1) & in_order & used[:, 0]
+        return text, tf.reduce_all(is_known & is_taken & is_said, axis=1) & in_order & used[:, 0]
 
 
 def compile_template(template: ChatTemplate) -> CompiledTemplate:

@@ -33,7 +33,11 @@ def test_the_graph_writes_what_jinja_writes_and_refuses_what_jinja_refuses(name)
     orders = [o for size in (1, 2, 3, 4) for o in itertools.product(ROLES, repeat=size)]
     pieces = ["text", "{{ x }}", "<|im_end|>", "e\u0301 🙂", "\\A", *SPACES]
     conversations = [
-        [{"role": role, "content": "".join(draw.choices(pieces, k=4))} for role in order] for order in orders
+        [
+            {"role": role, "content": "".join([*draw.choices(pieces, k=3), "?", *draw.choices(pieces, k=3)])}
+            for role in order
+        ]
+        for order in orders
     ]
     expected = [
         text if isinstance(text, str) else None
@@ -87,10 +91,9 @@ def test_what_tables_cannot_write_is_refused(source, reason):
         compile_template(ChatTemplate(source))
 
 
-def test_white_space_alone_is_a_text():
-    pieces = {("", "user"): "> ", ("user", "end"): "!"}
-    ends = frozenset([("user", "end")])
-    compiled = CompiledTemplate(pieces, ends, frozenset())
-    messages = [{"role": "user", "content": " \n "}]
-    assert compiled.render(messages) == "> !"
-    assert in_graph(compiled, [messages]) == ["> !"]
+@pytest.mark.parametrize("content", ["", " \n ", "\u3000"])
+def test_a_turn_without_a_word_is_refused(content):
+    compiled = CompiledTemplate({("", "user"): "> ", ("user", "end"): "!"}, frozenset(), frozenset())
+    messages = [{"role": "user", "content": content}]
+    assert compiled.render(messages) is None
+    assert in_graph(compiled, [messages]) == [None]
