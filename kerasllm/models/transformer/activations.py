@@ -59,7 +59,10 @@ def _with_derivative(both: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], 
     def activate(x: Any) -> Any:
         value, derivative = both(tf.cast(x, tf.float32))
         derivative = tf.cast(derivative, x.dtype)
-        return tf.cast(value, x.dtype), lambda upstream: upstream * derivative
+        # Else the executor may leave the derivative for later, and keep all that it is made of instead.
+        with tf.control_dependencies([derivative]):
+            value = tf.identity(tf.cast(value, x.dtype))
+        return value, lambda upstream: upstream * derivative
 
     return activate
 

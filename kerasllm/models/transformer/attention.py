@@ -144,8 +144,13 @@ class Attention(keras.layers.Layer):
         if shared != heads:
             # The heads that share keys stand in one matrix: no copies of keys, and larger products.
             query = tf.reshape(query, [batch, shared, -1, dim])
+        if training:
+            # A factor of the scores would, on the way back, be multiplied into the shares, and these be kept
+            # twice: TensorFlow's graph optimizer joins constants with what is known first.
+            query = tf.cast(tf.cast(query, tf.float32) * self.scale, query.dtype)
         # Product, scale and bias stand one after the other so that TensorFlow makes one op of them.
-        scores = tf.cast(_product(query, key, end, transposed=True), tf.float32) * self.scale
+        scores = tf.cast(_product(query, key, end, transposed=True), tf.float32)
+        scores = scores if training else scores * self.scale
         if settings.softcap is not None:
             scores = tf.tanh(scores / settings.softcap) * settings.softcap
         if shared != heads:
@@ -189,7 +194,10 @@ def _product(left: Any, right: Any, end: Any, *, transposed: bool = False) -> An
     @tf.custom_gradient
     def multiply(left: Any, right: Any) -> Any:
         def backward(upstream: Any) -> tuple[Any, Any]:
-            of_left = tf.matmul(upstream, seen(right), transpose_b=not transposed)
+            # Not before it is needed: a slice depends on nothing else, so it may be made in the forward pass.
+            with tf.control_dependencies([upstream]):
+                part = seen(right)
+            of_left = tf.matmul(upstream, part, transpose_b=not transposed)
             first, second = (upstream, left) if transposed else (left, upstream)
             of_seen = tf.matmul(first, second, transpose_a=True)
             return of_left, tf.pad(of_seen, [[0, 0], [0, 0], [0, tf.shape(right)[2] - end], [0, 0]])

@@ -80,7 +80,8 @@ class Normalization(Weighted, keras.layers.Layer):
 
             def backward(upstream: Any) -> tuple[Any, Any, Any]:
                 upstream = tf.cast(upstream, tf.float32)
-                normal = (tf.cast(rows, tf.float32) - mean) * factor
+                with tf.control_dependencies([upstream]):  # else it may be made, and kept, in the forward pass
+                    normal = (tf.cast(rows, tf.float32) - mean) * factor
                 product = upstream * normal
                 # Means over a row are products with a column: faster than weighting first.
                 column = gamma[:, None] / rows.shape[-1]
