@@ -4,7 +4,10 @@ The same rows, splits, batches, epochs, learning rate, schedule, weight decay an
 float32 and bfloat16 (ours: mixed_bfloat16; theirs: autocast). Each of these runs has a process of its own.
 `training_speed` compares how fast they are.
 
-    python benchmarks/fine_tuning.py [--seeds 0 1 2] [--epochs 1]
+What is left to chance are dropout and the new head. `--part same` takes both away: with the same head and
+no dropout the losses of the two must be equal at every step, and so must be the answers at the end.
+
+    python benchmarks/fine_tuning.py [--part accuracy same] [--seeds 0 1 2] [--epochs 1]
 """
 
 import argparse
@@ -53,8 +56,11 @@ class Ours:
         source = self.problem.train
         table = Timetable([source.num_batches(epoch) for epoch in range(self.settings.epochs)])
         step = prepare_step(self.model, self.problem, self.settings, table)
+        losses = []
         for window in windows(source.dataset, table):
-            step(window)
+            step.reset_metrics()
+            losses.append(step(window)["loss"])
+        return losses
 
     def right(self, batches):
         found = []
@@ -78,7 +84,7 @@ class Theirs:
         transformers.set_seed(seed)
         self.settings = encoded.config.training
         self.source = classification_problem(encoded.data, self.settings, seed=seed).train
-        self.model = MeanPooled(preset.path)
+        self.model = MeanPooled(preset.path, encoded.config.model.dropout)
         decayed = [
             p for n, p in self.model.named_parameters() if not n.endswith("bias") and "LayerNorm" not in n
         ]
@@ -99,6 +105,7 @@ class Theirs:
 
     def train(self):
         self.model.train()
+        losses = []
         for epoch in range(self.settings.epochs):
             for number in range(self.source.num_batches(epoch)):
                 inputs, targets, _ = self.source.batch(epoch, number)
@@ -109,6 +116,8 @@ class Theirs:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
                 self.optimizer.step()
                 self.schedule.step()
+                losses.append(loss.item())
+        return losses
 
     def right(self, batches):
         self.model.eval()
@@ -128,9 +137,11 @@ class TheirsMixed(Theirs):
 class MeanPooled(torch.nn.Module):
     """The same head as ours for a checkpoint without a trained pooler."""
 
-    def __init__(self, path):
+    def __init__(self, path, dropout):
         super().__init__()
-        self.bert = transformers.BertModel.from_pretrained(path, add_pooling_layer=False)
+        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        options = {} if dropout is None else dict.fromkeys(rates, dropout)
+        self.bert = transformers.BertModel.from_pretrained(path, add_pooling_layer=False, **options)
         self.dropout = torch.nn.Dropout(self.bert.config.hidden_dropout_prob)
         self.head = torch.nn.Linear(self.bert.config.hidden_size, 2)
         torch.nn.init.trunc_normal_(self.head.weight, std=self.bert.config.initializer_range)
@@ -145,18 +156,40 @@ class MeanPooled(torch.nn.Module):
 CONTESTANTS = (Ours, Theirs, OursMixed, TheirsMixed)
 
 
-def train_once(name, seed, epochs):
-    """Trains and tests one contestant; returns test accuracy, its interval, and the numbers of rows."""
-    config = load_config("text_classification/sentiment_minilm", [f"training.epochs={epochs}"])
+def data(*overrides):
+    """The encoded run, its preset, and the test batches."""
+    config = load_config("text_classification/sentiment_minilm", list(overrides))
     preset = Preset.load(config.preset)
     prepared = prepare(config.data, task=config.task, seed=config.seed)
     encoded = encode_run(config, prepared, preset)
     test = encode_run(config, dataclasses.replace(prepared, validation=prepared.test), preset)
+    return encoded, preset, classification_problem(test.data, config.training).validation
+
+
+def train_once(name, seed, epochs):
+    """Trains and tests one contestant; returns test accuracy, its interval, and the numbers of rows."""
+    encoded, preset, test = data(f"training.epochs={epochs}")
     contestant = next(kind for kind in CONTESTANTS if kind.name == name)(encoded, preset, seed)
     contestant.train()
-    right = contestant.right(classification_problem(test.data, config.training).validation).astype(np.float64)
+    right = contestant.right(test).astype(np.float64)
     interval = map(float, bootstrap_interval(np.mean, right, seed=0))
     return [float(right.mean()), *interval, encoded.data.train.num_texts, len(right)]
+
+
+def same(epochs):
+    """Trains both from the same weights without dropout; says how far losses and answers are apart."""
+    encoded, preset, test = data(f"training.epochs={epochs}", "model.dropout=0.0")
+    ours, theirs = Ours(encoded, preset, 0), Theirs(encoded, preset, 0)
+    head = theirs.model.head.weight.detach().numpy().T
+    ours.model.head.output_dense.kernel.assign(head)
+    apart = np.abs(np.subtract(ours.train(), theirs.train()))
+    right = ours.right(test), theirs.right(test)
+    return (
+        f"The same head at the beginning, no dropout, {len(apart)} steps. The losses of a step are at most "
+        f"{apart.max():.1e} apart, those of the first 20 at most {apart[:20].max():.1e}. Test accuracy "
+        f"{right[0].mean():.4f} and {right[1].mean():.4f}; of {len(right[0]):,} rows "
+        f"{int((right[0] != right[1]).sum())} are right for one of the two alone."
+    )
 
 
 def accuracy(seeds, epochs):
@@ -182,6 +215,7 @@ def accuracy(seeds, epochs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", nargs="+", choices=["accuracy", "same"], default=["accuracy", "same"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
@@ -191,6 +225,10 @@ def main():
     if arguments.train:
         name, seed = arguments.train
         print(json.dumps(train_once(name, int(seed), arguments.epochs)))
+        return
+    if "same" in arguments.part:
+        write_section("Fine-tuning MiniLM on Rotten Tomatoes: step by step", same(arguments.epochs))
+    if "accuracy" not in arguments.part:
         return
     training = load_config("text_classification/sentiment_minilm").training
     write_section(

@@ -11,15 +11,19 @@ if TYPE_CHECKING:
     from kerasllm.api import finetune, load
     from kerasllm.models.presets import Preset
     from kerasllm.serving.exported_model import ExportedModel
+    from kerasllm.tasks.chat import Chat
     from kerasllm.tasks.text_classification import TextClassifier
+    from kerasllm.tasks.text_generation import TextGenerator
     from kerasllm.tokenization.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Chat": "kerasllm.tasks.chat",
     "ExportedModel": "kerasllm.serving.exported_model",
     "Preset": "kerasllm.models.presets",
     "TextClassifier": "kerasllm.tasks.text_classification",
+    "TextGenerator": "kerasllm.tasks.text_generation",
     "Tokenizer": "kerasllm.tokenization.tokenizer",
     "finetune": "kerasllm.api",
     "load": "kerasllm.api",
@@ -27,9 +31,11 @@ _HOME = {
 _MODULES = ("callbacks", "metrics", "serving", "testing")
 
 __all__ = [
+    "Chat",
     "ExportedModel",
     "Preset",
     "TextClassifier",
+    "TextGenerator",
     "Tokenizer",
     "callbacks",
     "finetune",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kerasllm.config.schema import RunConfig
     from kerasllm.models.presets import Preset
     from kerasllm.tasks.text_classification import TextClassifier
+    from kerasllm.tasks.text_generation import TextGenerator
     from kerasllm.training.plan import Plan
 
 __all__ = ["finetune", "finetune_from_config", "load"]
@@ -148,15 +149,15 @@ def finetune_from_config(
     return plan(request) if dry_run else run(request)
 
 
-def load(path: str | os.PathLike[str]) -> "TextClassifier":
+def load(path: str | os.PathLike[str]) -> "TextClassifier | TextGenerator":
     """Loads a task model.
 
     Args:
-        path: A run directory, its `model/` directory, or the handle of a checkpoint that has a trained
-            classification head.
+        path: A run directory, its `model/` directory, or the handle of a checkpoint that has a trained head.
 
     Returns:
-        The task model; it gives bit for bit the answers of the one that was saved.
+        The task model; it gives bit for bit the answers of the one that was saved. A checkpoint that
+        continues texts is a `TextGenerator`, or a `Chat` where it has a chat template.
 
     Raises:
         RunDirectoryError: If a file is missing or damaged, or a newer kerasllm wrote it.
@@ -189,7 +190,13 @@ def load(path: str | os.PathLike[str]) -> "TextClassifier":
 
     if directory is not None:
         return TextClassifier.load(directory)
-    return TextClassifier.from_preset(Preset.load(str(path)))
+    preset = Preset.load(str(path))
+    if preset.head == "causal_language":
+        from kerasllm.tasks.chat import Chat
+        from kerasllm.tasks.text_generation import TextGenerator
+
+        return (TextGenerator if preset.tokenizer.chat_template is None else Chat).from_preset(preset)
+    return TextClassifier.from_preset(preset)
 
 
 def _is_export(path: Path) -> bool:

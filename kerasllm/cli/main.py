@@ -12,6 +12,7 @@ COMMANDS = {
     "finetune": "Train a model as a config says, evaluate it and export it.",
     "evaluate": "Measure a model on labelled data.",
     "predict": "Answer texts; JSON Lines out.",
+    "chat": "Talk with a model in the terminal.",
     "export": "Write a model as a SavedModel for TF Serving.",
     "convert": "Write a checkpoint in Hugging Face or Keras format.",
     "verify": "Check an exported model, on disk or behind a server.",

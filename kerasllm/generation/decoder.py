@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from kerasllm.errors import PresetError
-from kerasllm.models.transformer.biases import AttentionBias
 
-__all__ = ["Cache", "CachedDecoder"]
+__all__ = ["CHUNK", "Cache", "CachedDecoder", "whole_chunks"]
+
+CHUNK = 512  # columns of prompts that are read at a time
 
 
 class Cache(NamedTuple):
@@ -73,53 +74,61 @@ class CachedDecoder:
         self._projection = names.get("output_projection")
 
     @property
+    def dim(self) -> int:
+        """Width of the vectors that logits are made of."""
+        return int(self.backbone.settings.hidden_dim)
+
+    @property
     def max_length(self) -> int | None:
         """Tokens of prompt and answer that there are position embeddings for; `None` without limit."""
         embedding = self.backbone.settings.embedding
         return embedding.num_positions - embedding.position_offset if embedding.num_positions else None
 
     def prefill(self, token_ids: Any, starts: Any) -> tuple[Any, Cache]:
-        """Reads the prompts, all tokens at once.
+        """Reads prompts, many tokens at once.
 
         Args:
-            token_ids: int32[batch, columns], each prompt at the right end of its row.
+            token_ids: int32[batch, columns], each prompt at the right end of its row; as `whole_chunks` gives
+                them.
             starts: int32[batch], the column of its first token.
 
         Returns:
             The vectors of the last tokens, `(batch, dim)`, and the cache, of as many columns.
         """
-        columns = tf.range(tf.shape(token_ids)[1])
-        mask = tf.cast(columns >= starts[:, None], tf.int32)
-        keys: list[Any] = []
-        values: list[Any] = []
-        biases = {
-            window: AttentionBias(causal=True, window=window)(mask) + self._distances(columns, columns)
-            for window in {self.stack.window(number) for number in range(self.stack.num_layers)}
-        }
+        columns = tf.shape(token_ids)[1]
+        width = tf.minimum(columns, CHUNK)
+        cache = self._empty(tf.shape(token_ids)[0], columns)
+        last = tf.zeros([tf.shape(token_ids)[0], self.dim])
 
-        def remember(number: int, key: Any, value: Any) -> tuple[Any, Any, Any]:
-            keys.append(key)
-            values.append(value)
-            return key, value, biases[self.stack.window(number)]
+        def read(column: Any, _: Any, cache: Cache) -> tuple[Any, Any, Cache]:
+            hidden, cache = self.read(token_ids[:, column : column + width], column, starts, cache)
+            return column + width, tf.cast(hidden[:, -1], tf.float32), cache
 
-        hidden = self._run(token_ids, tf.maximum(columns - starts[:, None], 0), mask, remember)
-        return hidden[:, -1], Cache(tf.stack(keys), tf.stack(values))
+        _, last, cache = tf.while_loop(
+            lambda column, *_: column < columns, read, (0, last, cache), parallel_iterations=1
+        )
+        return last, cache
 
     def step(self, token_ids: Any, column: Any, starts: Any, cache: Cache) -> tuple[Any, Cache]:
-        """Reads one more token of each row.
+        """Reads one more token of each row, int32[batch]; as `read`, with vectors `(batch, dim)`."""
+        hidden, cache = self.read(token_ids[:, None], column, starts, cache)
+        return hidden[:, 0], cache
+
+    def read(self, token_ids: Any, column: Any, starts: Any, cache: Cache) -> tuple[Any, Cache]:
+        """Reads some more tokens of each row.
 
         Args:
-            token_ids: int32[batch].
-            column: Where they stand, the same for all rows.
+            token_ids: int32[batch, tokens].
+            column: Where the first of them stands, the same for all rows.
             starts: int32[batch], the column of the first token of each row.
-            cache: With room for the column; its memory is used again.
+            cache: With room for the tokens; its memory is used again.
 
         Returns:
-            The vectors of the tokens, `(batch, dim)`, and the cache.
+            The vectors of the tokens, `(batch, tokens, dim)`, and the cache.
         """
-        columns = tf.range(cache.columns)
+        seen, asking = tf.range(cache.columns), column + tf.range(tf.shape(token_ids)[1])
         biases = {
-            window: self._seen(columns, column, starts, window) + self._distances(column[None], columns)
+            window: self._bias(asking, seen, starts, window)
             for window in {self.stack.window(number) for number in range(self.stack.num_layers)}
         }
         keys, values = cache
@@ -129,9 +138,10 @@ class CachedDecoder:
             keys, values = _written(keys, number, column, key), _written(values, number, column, value)
             return keys[number], values[number], biases[self.stack.window(number)]
 
-        positions = (column - starts)[:, None]
-        hidden = self._run(token_ids[:, None], positions, tf.ones_like(positions), remember)
-        return hidden[:, 0], Cache(keys, values)
+        places = asking - starts[:, None]
+        mask = tf.cast(places >= 0, tf.int32)
+        hidden = self._run(token_ids, tf.maximum(places, 0), mask, remember)
+        return hidden, Cache(keys, values)
 
     def logits(self, hidden: Any) -> Any:
         """float32 logits of the next tokens.
@@ -161,31 +171,45 @@ class CachedDecoder:
         hidden = hidden if self._norm is None else self._norm(hidden)
         return hidden if self._projection is None else self._projection(hidden)
 
-    def _seen(self, columns: Any, column: Any, starts: Any, window: int | None) -> Any:
-        """0 where the token at `column` looks, the lowest number elsewhere: float32[batch, 1, 1, columns]."""
-        seen = tf.logical_and(columns >= starts[:, None], columns <= column)
-        if window is not None:
-            seen = tf.logical_and(seen, columns > column - window)
-        return tf.where(seen, 0.0, tf.float32.min)[:, None, None, :]
+    def _bias(self, asking: Any, seen: Any, starts: Any, window: int | None) -> Any:
+        """What is added to scores: float32[batch, 1 or heads, asking, seen], lowest for the unseen."""
+        back = asking[:, None] - seen
+        near = back >= 0 if window is None else (back >= 0) & (back < window)
+        visible = near & (seen >= starts[:, None])[:, None, :]
+        bias = tf.where(visible, 0.0, tf.float32.min)[:, None]
+        return bias if self._relative is None else bias + self._relative.between(asking, seen)
 
-    def _distances(self, asking: Any, seen: Any) -> Any:
-        """The learned bias of T5's kind, float32[1, heads, asking, seen], or 0."""
-        if self._relative is None:
-            return 0.0
-        return self._relative.between(asking, seen)
+    def _empty(self, batch: Any, columns: Any) -> Cache:
+        stack, dtype = self.stack, self.layers[0].attention.key.compute_dtype
+        shape = [stack.num_layers, batch, stack.num_key_value_heads, columns, stack.head_dim]
+        return Cache(tf.zeros(shape, dtype), tf.zeros(shape, dtype))
+
+
+def whole_chunks(token_ids: Any, starts: Any) -> tuple[Any, Any]:
+    """Long prompts with so much padding before them that `prefill` reads them in chunks of one size.
+
+    The scores of a whole prompt grow with the square of its length; those of a chunk do not.
+
+    Args:
+        token_ids: int32[batch, columns], each prompt at the right end of its row.
+        starts: int32[batch], the column of its first token.
+    """
+    columns = tf.shape(token_ids)[1]
+    more = tf.where(columns > CHUNK, -columns % CHUNK, 0)
+    return tf.pad(token_ids, [[0, 0], [more, 0]]), starts + more
 
 
 def _written(cache: Any, number: int, column: Any, new: Any) -> Any:
-    """The cache with the keys or values of one token in it, in the same memory.
+    """The cache with the keys or values of some tokens in it, in the same memory.
 
     `TensorStridedSliceUpdate` is what a stock server can run; Keras' `slice_update` is an XLA op there.
     """
-    begin = tf.stack([number, 0, 0, column, 0])
+    begin, size = tf.stack([number, 0, 0, column, 0]), tf.stack([1, 1, 1, tf.shape(new)[2], 1])
     whole = 0b10110  # the axes of rows, heads and numbers
     return tf.raw_ops.TensorStridedSliceUpdate(
         input=cache,
         begin=begin,
-        end=begin + 1,
+        end=begin + size,
         strides=[1] * 5,
         value=new[None],
         begin_mask=whole,

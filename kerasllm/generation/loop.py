@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from kerasllm.generation.decoder import Cache, CachedDecoder
+from kerasllm.generation.decoder import Cache, CachedDecoder, whole_chunks
 from kerasllm.generation.parameters import Parameters
 from kerasllm.generation.penalties import History, penalized
 from kerasllm.generation.sampling import choose, fresh_seeds
@@ -79,6 +79,7 @@ class DecodeLoop:
             parameters: Of `batch * copies` rows, the answers to one prompt one after the other.
             copies: Answers to each prompt. Defaults to `1`.
         """
+        token_ids, starts = whole_chunks(token_ids, starts)
         hidden, cache = self.decoder.prefill(token_ids, starts)
         batch, columns = tf.shape(token_ids)[0], tf.shape(token_ids)[1]
         prompts = tf.repeat(tf.range(batch), copies)

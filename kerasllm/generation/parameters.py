@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["DEFAULTS", "Parameters"]
+from kerasllm.generation.settings import DEFAULTS
+
+__all__ = ["Parameters"]
 
 
 class Parameters(NamedTuple):
@@ -52,20 +54,6 @@ class Parameters(NamedTuple):
     def rows(self, rows: Any) -> "Parameters":
         """Those of some rows, int32[rows]."""
         return Parameters(*(tf.gather(part, rows) for part in self))
-
-
-DEFAULTS: dict[str, int | float] = {
-    "max_new_tokens": 128,
-    "min_new_tokens": 0,
-    "temperature": 0.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "no_repeat_ngram_size": 0,
-    "seed": -1,
-}
 
 
 def _dtype(value: float) -> Any:

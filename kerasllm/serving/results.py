@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Classification", "classifications", "is_classification"]
+__all__ = ["Classification", "Generation", "classifications", "is_classification"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,36 @@ class Classification:
     def to_dict(self) -> dict[str, Any]:
         """Returns the answer as plain, JSON-able Python values."""
         return {"label": self.label, "score": self.score, "scores": dict(self.scores)}
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The answer of a language model to one prompt.
+
+    Attributes:
+        text: What it says, without the prompt and without the stop string.
+        finish_reason: `"stop"` after a token or a text that ends answers, `"length"` after as many tokens as
+            were allowed.
+        num_tokens: Tokens that were generated, the one that ended the answer included.
+        prompt_cut: Whether the prompt was longer than there is room for, so that its beginning was cut off.
+        log_probs: Log-probability of each of the tokens by the model alone, before temperature and penalties;
+            `None` where they were not asked for.
+    """
+
+    text: str
+    finish_reason: str
+    num_tokens: int
+    prompt_cut: bool = False
+    log_probs: tuple[float, ...] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the answer as plain, JSON-able Python values."""
+        plain = {"text": self.text, "finish_reason": self.finish_reason, "num_tokens": self.num_tokens}
+        plain["prompt_cut"] = self.prompt_cut
+        return plain if self.log_probs is None else {**plain, "log_probs": list(self.log_probs)}
 
 
 def is_classification(names: Iterable[str]) -> bool:

@@ -7,6 +7,7 @@ go wrong in `kerasllm.testing.strings`.
 """
 
 from kerasllm.testing.checkpoints import tiny_bert
+from kerasllm.testing.language_models import tiny_llama
 from kerasllm.testing.records import tiny_pairs, tiny_reviews, tiny_topics
 
-__all__ = ["tiny_bert", "tiny_pairs", "tiny_reviews", "tiny_topics"]
+__all__ = ["tiny_bert", "tiny_llama", "tiny_pairs", "tiny_reviews", "tiny_topics"]

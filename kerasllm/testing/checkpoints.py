@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasllm.testing.records import all_texts
 
-__all__ = ["tiny_bert"]
+__all__ = ["tiny_bert", "write_weights"]
 
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -101,7 +101,7 @@ def tiny_bert(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     _write_tokenizer(directory / "tokenizer.json", vocabulary)
-    _write_weights(
+    write_weights(
         directory / "model.safetensors", _bert_shapes(config, pooler=pooler), initializer_range, seed
     )
     return directory
@@ -170,12 +170,13 @@ def _bert_shapes(config: dict, *, pooler: bool) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]], scale: float, seed: int) -> None:
+def write_weights(path: Path, shapes: dict[str, tuple[int, ...]], scale: float, seed: int) -> None:
+    """Writes random tensors; the scales of norms are around 1."""
     from safetensors.numpy import save_file
 
     random = np.random.default_rng(seed)
     tensors = {}
     for name, shape in shapes.items():
         values = (random.standard_normal(shape) * scale).astype(np.float32)
-        tensors[name] = values + 1 if name.endswith("LayerNorm.weight") else values
+        tensors[name] = values + 1 if name.endswith(("Norm.weight", "norm.weight")) else values
     save_file(tensors, path, metadata={"format": "pt"})

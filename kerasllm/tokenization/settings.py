@@ -5,7 +5,9 @@ from typing import Any
 
 from kerasllm.errors import TokenizerError
 
-__all__ = ["pad_tokens", "split_special_tokens", "truncation_side"]
+__all__ = ["named_special_tokens", "pad_tokens", "split_special_tokens", "truncation_side"]
+
+_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def pad_tokens(
@@ -29,6 +31,17 @@ def pad_tokens(
             "Name one of its tokens as `pad_token` there."
         )
     return [token for token in (content, default, "[PAD]", "<pad>") if token is not None]
+
+
+def named_special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """The special tokens that the settings name, e.g. `{"bos_token": "<s>"}`: what a chat template knows."""
+    found = {}
+    for name in _NAMES:
+        value = config.get(name)
+        content = value.get("content") if isinstance(value, dict) else value
+        if isinstance(content, str):
+            found[name] = content
+    return found
 
 
 def split_special_tokens(config: dict[str, Any]) -> bool:

@@ -18,7 +18,12 @@ from kerasllm.tokenization import eager
 from kerasllm.tokenization.eager import EagerTokenizer, as_texts
 from kerasllm.tokenization.graph_methods import GraphMethods
 from kerasllm.tokenization.probes import check_graph
-from kerasllm.tokenization.settings import pad_tokens, split_special_tokens, truncation_side
+from kerasllm.tokenization.settings import (
+    named_special_tokens,
+    pad_tokens,
+    split_special_tokens,
+    truncation_side,
+)
 from kerasllm.tokenization.sources import read_source
 from kerasllm.tokenization.spec import Specification, parse_specification
 from kerasllm.tokenization.word_table import WordTable, word_table
@@ -118,6 +123,12 @@ class Tokenizer(GraphMethods):
         if pad_token is not None:
             settings["pad_token"] = pad_token
         return Tokenizer(self._json, settings)
+
+    def without_special_tokens(self) -> "Tokenizer":
+        """The same tokenizer, which adds no special tokens: for texts that hold them, as chats do."""
+        specification = json.loads(self._json)
+        specification["post_processor"] = None
+        return Tokenizer(json.dumps(specification), self._config)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes `tokenizer.json`, byte for byte, and `tokenizer_config.json` where there was one.
@@ -281,6 +292,11 @@ class Tokenizer(GraphMethods):
         """The Jinja template of the checkpoint's conversations, or `None`."""
         template = self._config.get("chat_template")
         return template if isinstance(template, str) else None
+
+    @property
+    def named_special_tokens(self) -> dict[str, str]:
+        """The special tokens that `tokenizer_config.json` names, e.g. `{"bos_token": "<s>"}`."""
+        return named_special_tokens(self._config)
 
     @property
     def json(self) -> str:

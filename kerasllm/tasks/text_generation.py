@@ -1,0 +1,284 @@
+"""The text generator: prompts in, texts out, all at once or piece by piece."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerasllm.errors import ConfigError, DataError, PresetError
+from kerasllm.generation.parameters import Parameters
+from kerasllm.generation.settings import check_settings, check_stops
+from kerasllm.generation.texts import TextLoop
+from kerasllm.models.builders import build_with_head
+from kerasllm.models.presets import Preset
+from kerasllm.models.stop_tokens import start_id_of, stop_ids_of
+from kerasllm.serving.results import Generation
+from kerasllm.tokenization.tokenizer import Tokenizer
+
+__all__ = ["TextGenerator"]
+
+_BATCH = 8
+_TOKENS_A_PIECE = 4
+_UNFINISHED = "\ufffd"
+
+
+class TextGenerator:
+    """A language model that continues texts.
+
+    Made by `kerasllm.load`. What a prompt is answered depends on that prompt, its settings and its seed
+    alone, not on the prompts beside it.
+
+    Args:
+        keras_model: Plain Keras model from token ids to logits `float32[batch, sequence, vocabulary]`.
+        tokenizer: The checkpoint's tokenizer.
+        stop_ids: Tokens that end an answer.
+        start_id: Token that stands for an empty prompt.
+        max_length: Most tokens of prompt and answer together.
+        preset: Handle of the checkpoint. Defaults to `""`.
+        dtype: Precision of the matrices and of the cache: `"float32"`, or `"bfloat16"`, which is faster and
+            takes half the memory where the processor multiplies it. Defaults to `"float32"`.
+
+    Example:
+    >>> generator = kerasllm.load("hf://openai-community/gpt2")
+    >>> generator.generate(["The sea is"], max_new_tokens=8)
+    [Generation(text=' a great place to live and work.', finish_reason='length', num_tokens=8, …)]
+    """
+
+    task = "text_generation"
+
+    def __init__(
+        self,
+        keras_model: keras.Model,
+        tokenizer: Tokenizer,
+        *,
+        stop_ids: Sequence[int],
+        start_id: int,
+        max_length: int,
+        preset: str = "",
+        dtype: str = "float32",
+    ):
+        self.keras_model = keras_model
+        self.tokenizer = tokenizer
+        self.stop_ids = tuple(stop_ids)
+        self.start_id = start_id
+        self.max_length = max_length
+        self.preset = preset
+        self.dtype = dtype
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(preset={self.preset!r}, max_length={self.max_length})"
+
+    @classmethod
+    def from_preset(cls, preset: Preset, *, dtype: str = "float32") -> "TextGenerator":
+        """A generator from a checkpoint with a causal language head.
+
+        Raises:
+            PresetError: If the checkpoint has no such head.
+        """
+        if preset.head != "causal_language":
+            raise PresetError(
+                f"`{preset.handle}` cannot continue a text: its head is {preset.head or 'missing'}. Take a "
+                "causal language model, such as those of the families gpt2, llama or qwen2."
+            )
+        preset.tokenizer.check_graph()
+        return cls(
+            build_with_head(preset),
+            preset.tokenizer,
+            stop_ids=stop_ids_of(preset),
+            start_id=start_id_of(preset),
+            max_length=preset.max_sequence_length,
+            preset=str(preset.handle),
+            dtype=dtype,
+        )
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        num_return_sequences: int = 1,
+        stop: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        log_probs: bool = False,
+        batch_size: int = _BATCH,
+        **settings: Any,
+    ) -> list[Any]:
+        """Continues prompts.
+
+        Args:
+            prompts: One text or many.
+            num_return_sequences: Answers to each prompt, drawn apart. Defaults to 1.
+            stop: Texts that end an answer, for all prompts or a list for each. Defaults to `None`.
+            log_probs: Whether the answers say how likely each of their tokens was. Defaults to `False`.
+            batch_size: Answers that are computed together. Defaults to 8; they do not depend on it.
+            **settings: `max_new_tokens` (128), `min_new_tokens` (0), `temperature` (0, the likeliest token
+                each time), `top_k` (0, all), `top_p` (1), `min_p` (0), `repetition_penalty` (1),
+                `presence_penalty` (0), `no_repeat_ngram_size` (0) and `seed` (`None`, another one each time),
+                each for all prompts or a sequence of one for each; see
+                `kerasllm.generation.parameters.Parameters`.
+
+        Returns:
+            A `Generation` for each prompt, or a list of them for each where several were asked for.
+
+        Raises:
+            ConfigError: If a setting is unknown or impossible; lists all of them.
+            DataError: If a prompt is not a text.
+        """
+        texts = self._checked(prompts)
+        checked = check_settings(settings, len(texts))
+        stops = check_stops(stop, len(texts))
+        copies = _checked_copies(num_return_sequences, checked.get("temperature", [0.0]))
+        answers: list[Any] = []
+        at_once = max(1, batch_size // copies)
+        for start in range(0, len(texts), at_once):
+            part = slice(start, start + at_once)
+            own = {name: np.repeat(values[part], copies) for name, values in checked.items()}
+            if "seed" in own:  # the answers to one prompt differ, and one answer is that of its seed
+                own["seed"] = own["seed"] + np.tile(np.arange(copies), len(own["seed"]) // copies)
+            own_stops = [each for each in stops[part] for _ in range(copies)]
+            found = self._generated(texts[part], own, own_stops, copies, log_probs)
+            answers += found if copies == 1 else [found[i : i + copies] for i in range(0, len(found), copies)]
+        return answers
+
+    def stream(
+        self, prompt: str, *, stop: str | Sequence[str] | None = None, **settings: Any
+    ) -> Iterator[str]:
+        """Continues a prompt, and yields the answer piece by piece as it comes.
+
+        The pieces are whole characters, and together they are the text that `generate` gives.
+
+        Args:
+            prompt: The text.
+            stop: Texts that end the answer. Defaults to `None`.
+            **settings: As for `generate`.
+
+        Raises:
+            ConfigError: As `generate`.
+            DataError: As `generate`.
+        """
+        texts = self._checked([prompt])
+        parameters = Parameters.of(1, **check_settings(settings, 1))
+        return self._pieces(tf.constant(texts), parameters, _as_tensor(check_stops(stop, 1)))
+
+    def _pieces(self, texts: Any, parameters: Parameters, stops: Any) -> Iterator[str]:
+        answers, parameters, _ = self._begin(texts, parameters, stops, 1)
+        longest = max((len(each) for each in stops.numpy()[0]), default=0)
+        said = ""
+        while True:
+            is_over = bool(answers.stopped[0]) or int(answers.lengths[0]) >= int(parameters.max_new_tokens[0])
+            text = self._loop.texts(answers, stops).numpy()[0].decode("utf-8")
+            # What may yet become another character, or the beginning of a stop string, waits.
+            ready = text if is_over else text.rstrip(_UNFINISHED)[: max(len(said), len(text) - longest)]
+            if len(ready) > len(said):
+                yield ready[len(said) :]
+                said = ready
+            if is_over:
+                return
+            answers = self._go_on(answers, parameters, stops, tf.constant(_TOKENS_A_PIECE))
+
+    # The graph -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _loop(self) -> TextLoop:
+        return TextLoop(
+            self.keras_model,
+            self.tokenizer,
+            stop_ids=self.stop_ids,
+            start_id=self.start_id,
+            max_length=self.max_length,
+            dtype=self.dtype,
+            keep_log_probs=True,
+        )
+
+    def _begun(self, texts: Any, parameters: Parameters, stops: Any, copies: Any) -> Any:
+        prompts = self._loop.prompts(texts, parameters.max_new_tokens[::copies])
+        room = tf.minimum(parameters.max_new_tokens, tf.repeat(prompts.room, copies))
+        parameters = parameters._replace(max_new_tokens=room)
+        answers = self._loop.begin(prompts, parameters, stops, copies)
+        return answers, parameters, tf.repeat(prompts.cut, copies)
+
+    def _answered(self, texts: Any, parameters: Parameters, stops: Any, copies: Any) -> Any:
+        answers, parameters, cut = self._begun(texts, parameters, stops, copies)
+        answers = self._loop.go_on(answers, parameters, stops)
+        found = self._loop.texts(answers, stops)
+        return found, answers.lengths, answers.stopped, cut, answers.log_probs
+
+    @cached_property
+    def _signature(self) -> tuple[Any, ...]:
+        texts, stops = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
+        settings = Parameters(*(tf.TensorSpec([None], part.dtype) for part in Parameters.of(1)))
+        return texts, settings, stops, tf.TensorSpec([], tf.int32)
+
+    @cached_property
+    def _begin(self) -> Any:
+        return tf.function(self._begun, autograph=False, input_signature=self._signature)
+
+    @cached_property
+    def _answer(self) -> Any:
+        return tf.function(self._answered, autograph=False, input_signature=self._signature)
+
+    @cached_property
+    def _go_on(self) -> Any:
+        _, settings, stops, number = self._signature
+        begun, _, _ = self._begin.get_concrete_function().structured_outputs
+        answers = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), begun)
+        signature = [answers, settings, stops, number]
+        return tf.function(self._loop.go_on, autograph=False, input_signature=signature)
+
+    def _generated(
+        self,
+        texts: Sequence[str],
+        settings: dict[str, Any],
+        stops: list[list[str]],
+        copies: int,
+        log_probs: bool,
+    ) -> list[Generation]:
+        parameters = Parameters.of(len(texts) * copies, **settings)
+        found = self._answer(tf.constant(texts), parameters, _as_tensor(stops), tf.constant(copies))
+        said, lengths, stopped, cut, chances = (part.numpy() for part in found)
+        return [
+            Generation(
+                text.decode("utf-8"),
+                "stop" if is_stopped else "length",
+                int(length),
+                bool(is_cut),
+                tuple(map(float, row[:length])) if log_probs else None,
+            )
+            for text, length, is_stopped, is_cut, row in zip(
+                said, lengths, stopped, cut, chances, strict=True
+            )
+        ]
+
+    def _checked(self, prompts: Any) -> list[str]:
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"Prompt {number} is {str(text)[:40]!r} ({type(text).__name__}), but a prompt is a text. "
+                    "Pass a list of strings."
+                )
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"Prompt {number} has a lone surrogate at character {error.start}, half of a character "
+                    "that was cut in two. Repair it, e.g. by "
+                    "`text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')`."
+                ) from error
+        return texts
+
+
+def _as_tensor(stops: list[list[str]]) -> Any:
+    return tf.constant(stops, tf.string, shape=[len(stops), len(stops[0]) if stops else 0])
+
+
+def _checked_copies(copies: int, temperatures: Sequence[float]) -> int:
+    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
+        raise ConfigError(f"`num_return_sequences` is {copies!r}; expected a whole number from 1 up.")
+    if copies > 1 and min(temperatures, default=0) == 0:
+        raise ConfigError(
+            f"`num_return_sequences` is {copies}, but with `temperature` 0 all of them would be the same. "
+            "Set a `temperature` such as 0.7."
+        )
+    return copies

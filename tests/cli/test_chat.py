@@ -1,0 +1,48 @@
+"""`kerasllm chat` in a pipe: a line in, an answer out, and commands."""
+
+import pytest
+from click.testing import CliRunner
+
+import kerasllm
+from kerasllm.cli.main import command
+from kerasllm.testing import tiny_bert, tiny_llama
+from kerasllm.testing.chat_templates import CHATML
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(tiny_llama(tmp_path_factory.mktemp("chat"), chat_template=CHATML))
+
+
+def run(*arguments, lines=""):
+    return CliRunner().invoke(command, ["chat", *arguments, "-s", "max_new_tokens=6"], input=lines)
+
+
+def test_lines_are_turns_of_one_conversation_until_it_is_reset(model):
+    chat = kerasllm.load(model)
+    system = {"role": "system", "content": "Be brief."}
+    first = [system, {"role": "user", "content": "Hello"}]
+    answer = chat.reply(first, max_new_tokens=6).text
+    second = [*first, {"role": "assistant", "content": answer}, {"role": "user", "content": "And now?"}]
+    follow = chat.reply(second, max_new_tokens=6).text
+    result = run(model, lines="/system Be brief.\nHello\nAnd now?\n/reset\nHello\n/exit\nnever read\n")
+    assert result.exit_code == 0
+    assert result.stdout.split("\n") == [*answer.split("\n"), *follow.split("\n"), *answer.split("\n"), ""]
+
+
+def test_the_system_option_and_unknown_commands(model):
+    result = run(model, "--system", "Be brief.", lines="/what\nHello\n")
+    assert "There is no /what. /reset forgets" in result.stderr
+    chat = kerasllm.load(model)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    assert result.stdout == chat.reply(messages, max_new_tokens=6).text + "\n"
+
+
+def test_bad_settings_and_models_without_a_template_are_errors(model, tmp_path):
+    result = run(model, "-s", "temperature=-1")
+    assert result.exit_code == 1
+    assert "`temperature` is -1; expected a number from 0 up" in result.stderr
+    assert "write it as `-s temperature=0.7`" in run(model, "-s", "temperature").stderr
+    result = run(str(tiny_llama(tmp_path / "plain")))
+    assert "has no chat template, so it cannot hold a conversation" in result.stderr
+    assert "has no chat template" in run(str(tiny_bert(tmp_path / "bert"))).stderr
