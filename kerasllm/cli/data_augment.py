@@ -184,10 +184,10 @@ def _show(layers: list[Any], tokenizer: Any, records: "Records") -> None:
 
 
 def _ask(model: str, config: RunConfig, records: "Records") -> None:
-    from kerasllm.api import load
+    from kerasllm.cli.models import load_classifier
     from kerasllm.tasks.label_safety import label_safety
 
-    classifier = load(model)
+    classifier = load_classifier(model)
     rows = (
         list(zip(records.texts, records.text_pairs or (), strict=True)) if classifier.pair else records.texts
     )

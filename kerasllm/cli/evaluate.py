@@ -21,7 +21,7 @@ def command(model: str, data: str, overrides: tuple[str, ...], as_json: bool) ->
     """
     columns = columns_of(overrides)
 
-    from kerasllm.api import load
+    from kerasllm.cli.models import load_classifier
     from kerasllm.cli.screens import show_evaluation
 
-    show_evaluation(load(model).evaluate(data, columns=columns), as_json=as_json)
+    show_evaluation(load_classifier(model).evaluate(data, columns=columns), as_json=as_json)

@@ -55,14 +55,21 @@ def _answers(
     model: str, source: str, text_pair: str | None, columns: dict[str, str] | None, is_file: bool
 ) -> Iterator[dict[str, Any]]:
     from kerasllm.api import load
+    from kerasllm.tasks.text_classification import TextClassifier
 
-    classifier = load(model)
+    loaded = load(model)
     if is_file or source == _STDIN:
-        yield from classifier.predict_file(source, columns=columns)
+        yield from loaded.predict_file(source, columns=columns)
+        return
+    if not isinstance(loaded, TextClassifier):
+        if text_pair is not None:
+            raise click.UsageError("A model that continues texts takes one TEXT.")
+        (answer,) = loaded.predict([source])
+        yield {"prompt": source, **answer.to_dict()}
         return
     names = ("text",) if text_pair is None else ("text", "text_pair")
     texts = (source,) if text_pair is None else (source, text_pair)
-    for result in classifier.predict([source if text_pair is None else texts]):
+    for result in loaded.predict([source if text_pair is None else texts]):
         yield {**dict(zip(names, texts, strict=True)), **result.to_dict()}
 
 

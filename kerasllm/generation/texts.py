@@ -103,7 +103,9 @@ class TextLoop:
         dense = ids.to_tensor()
         token_ids = tf.gather(dense, tf.maximum(place, 0), axis=1, batch_dims=1)
         token_ids = tf.where(tf.range(columns) >= starts[:, None], token_ids, 0)
-        return Prompts(token_ids, starts, kept < lengths, self.max_length - kept)
+        shapes = ([None, None], [None], [None], [None])  # which the ragged ops forget
+        found = (token_ids, starts, kept < lengths, self.max_length - kept)
+        return Prompts(*map(tf.ensure_shape, found, shapes))
 
     def begin(self, prompts: Prompts, parameters: Parameters, stops: Any, copies: Any = 1) -> Answers:
         """Reads the prompts, and chooses the first token of each answer.

@@ -24,7 +24,7 @@ def stop_ids_of(preset: "Preset") -> tuple[int, ...]:
         PresetError: If nothing names one.
     """
     tokenizer = preset.tokenizer
-    found: list[int] = []
+    found: list[int | None] = []
     for source in (preset.generation_config or {}, preset.config):
         stated = source.get("eos_token_id")
         found += stated if isinstance(stated, list) else [stated]

@@ -87,6 +87,11 @@ class Chat(TextGenerator):
         (answer,) = self.generate([self.prompt(messages)], **settings)
         return answer  # type: ignore[no-any-return]
 
+    def predict(self, prompts: str | Sequence[str], **settings: Any) -> list[Any]:
+        """Answers texts, each as the first turn of a conversation."""
+        texts = self._checked(prompts)
+        return self.generate([self.prompt(text) for text in texts], **settings)
+
     def stream_reply(self, messages: str | Sequence[Message], **settings: Any) -> Iterator[str]:
         """As `reply`, piece by piece; see `TextGenerator.stream`."""
         return self.stream(self.prompt(messages), **settings)

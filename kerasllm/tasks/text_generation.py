@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kerasllm.data.reading import stream_records
 from kerasllm.errors import ConfigError, DataError, PresetError
 from kerasllm.generation.parameters import Parameters
 from kerasllm.generation.settings import check_settings, check_stops
@@ -140,6 +142,34 @@ class TextGenerator:
             found = self._generated(texts[part], own, own_stops, copies, log_probs)
             answers += found if copies == 1 else [found[i : i + copies] for i in range(0, len(found), copies)]
         return answers
+
+    def predict(self, prompts: str | Sequence[str], **settings: Any) -> list[Any]:
+        """As `generate`; of a `Chat`, each text is a turn of the user."""
+        return self.generate(prompts, **settings)
+
+    def predict_file(
+        self,
+        path: str | Path,
+        *,
+        columns: dict[str, str] | None = None,
+        batch_size: int = _BATCH,
+        **settings: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Answers the rows of a file of any size, holding only one batch in memory.
+
+        Args:
+            path: CSV, TSV, JSON Lines, Parquet or plain text (one text a line), also compressed; `-` for
+                standard input.
+            columns: Which column is `text`; found by name when left out.
+            batch_size: Rows held at a time. Defaults to 8.
+            **settings: As for `generate`.
+
+        Yields:
+            One JSON-able dict a row: `prompt`, `text`, `finish_reason`, `num_tokens` and `prompt_cut`.
+        """
+        for records in stream_records(path, columns=columns, batch_size=batch_size):
+            for prompt, answer in zip(records.texts, self.predict(records.texts, **settings), strict=True):
+                yield {"prompt": prompt, **answer.to_dict()}
 
     def stream(
         self, prompt: str, *, stop: str | Sequence[str] | None = None, **settings: Any

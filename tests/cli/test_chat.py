@@ -1,10 +1,13 @@
 """`kerasllm chat` in a pipe: a line in, an answer out, and commands."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
 import kerasllm
 from kerasllm.cli.main import command
+from kerasllm.cli.terminal import printable
 from kerasllm.testing import tiny_bert, tiny_llama
 from kerasllm.testing.chat_templates import CHATML
 
@@ -27,7 +30,7 @@ def test_lines_are_turns_of_one_conversation_until_it_is_reset(model):
     follow = chat.reply(second, max_new_tokens=6).text
     result = run(model, lines="/system Be brief.\nHello\nAnd now?\n/reset\nHello\n/exit\nnever read\n")
     assert result.exit_code == 0
-    assert result.stdout.split("\n") == [*answer.split("\n"), *follow.split("\n"), *answer.split("\n"), ""]
+    assert result.stdout == "".join(f"{printable(text)}\n" for text in (answer, follow, answer))
 
 
 def test_the_system_option_and_unknown_commands(model):
@@ -35,7 +38,7 @@ def test_the_system_option_and_unknown_commands(model):
     assert "There is no /what. /reset forgets" in result.stderr
     chat = kerasllm.load(model)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    assert result.stdout == chat.reply(messages, max_new_tokens=6).text + "\n"
+    assert result.stdout == printable(chat.reply(messages, max_new_tokens=6).text) + "\n"
 
 
 def test_bad_settings_and_models_without_a_template_are_errors(model, tmp_path):
@@ -46,3 +49,17 @@ def test_bad_settings_and_models_without_a_template_are_errors(model, tmp_path):
     result = run(str(tiny_llama(tmp_path / "plain")))
     assert "has no chat template, so it cannot hold a conversation" in result.stderr
     assert "has no chat template" in run(str(tiny_bert(tmp_path / "bert"))).stderr
+
+
+def test_predict_answers_prompts_and_other_commands_say_what_is_amiss(model, tmp_path):
+    result = CliRunner().invoke(command, ["predict", model, "Hello"])
+    (row,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert row == {"prompt": "Hello", **kerasllm.load(model).reply("Hello").to_dict()}
+    (tmp_path / "lines.txt").write_text("Hello\nAnd now?\n")
+    result = CliRunner().invoke(command, ["predict", model, str(tmp_path / "lines.txt")])
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [each["prompt"] for each in rows] == ["Hello", "And now?"]
+    assert rows[0] == row
+    result = CliRunner().invoke(command, ["export", model, str(tmp_path / "served")])
+    assert result.exit_code == 1
+    assert "continues texts, and this is for models that classify them" in result.stderr

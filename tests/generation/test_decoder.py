@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kerasllm.errors import PresetError
-from kerasllm.generation.decoder import CachedDecoder
+from kerasllm.generation.decoder import CachedDecoder, whole_chunks
 from kerasllm.models.builders import build_with_head
 from kerasllm.models.presets import Preset
 from kerasllm.testing.architectures import CASES, write_checkpoint
@@ -35,6 +35,22 @@ def test_prompts_of_unequal_lengths_and_steps_give_the_logits_of_the_backbone(ca
         alone = rows[row : row + 1, start:]
         expected = model({"token_ids": alone, "padding_mask": np.ones_like(alone)}).numpy()[0, -STEPS - 1 :]
         np.testing.assert_allclose([logits[row] for logits in found], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 4, 16])
+@pytest.mark.parametrize("case", ["LlamaForCausalLM", "MistralForCausalLM", "GPT2LMHeadModel"])
+def test_long_prompts_are_read_in_chunks_to_the_same_end(case, size, causal_model, prompts, monkeypatch):
+    monkeypatch.setattr("kerasllm.generation.decoder.CHUNK", size)
+    decoder = CachedDecoder(causal_model(case)[0])
+    whole, cache = decoder.read(*prompts[:1], tf.constant(0), prompts[1], decoder.prefill(*prompts)[1])
+    ids, starts = whole_chunks(*map(tf.constant, prompts))
+    hidden, chunked = decoder.prefill(ids, starts)
+    assert ids.shape[1] % size == 0 or ids.shape[1] == prompts[0].shape[1] <= size
+    np.testing.assert_allclose(hidden, whole[:, -1], atol=1e-4)
+    more = ids.shape[1] - prompts[0].shape[1]
+    for row, start in enumerate(prompts[1]):
+        for new, old in zip(chunked, cache, strict=True):
+            np.testing.assert_allclose(new[:, row, :, start + more :], old[:, row, :, start:], atol=1e-4)
 
 
 def test_a_model_that_continues_no_text_is_refused(tmp_path):

@@ -105,7 +105,7 @@ def test_a_long_prompt_loses_its_beginning_and_says_so(generator):
 
 
 def test_bad_prompts_are_refused(generator):
-    with pytest.raises(DataError, match="Prompt 1 is 3 .int., but a prompt is a text"):
+    with pytest.raises(DataError, match=r"Prompt 1 is '3' \(int\), but a prompt is a text"):
         generator.generate(["fine", 3])
     with pytest.raises(DataError, match="Prompt 0 has a lone surrogate at character 1"):
         generator.generate(["a\ud800"])
