@@ -18,7 +18,7 @@ __all__ = ["check_servable", "find_problems", "read_signatures"]
 
 _PYTHON = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 _GROWING = re.compile(
-    r".*(Mutable(Dense)?HashTable|Queue|Barrier|Accumulator|MemoryCache|Stack(V2)?$).*"
+    r".*(Mutable(Dense)?HashTable|Queue|Barrier|Accumulator|MemoryCache|(?<!List)Stack(V2)?$).*"
     r"|LookupTable(Insert|Remove)V?2?|(Ordered)?Map(Stage|Unstage).*|(Uns|S)tage"
 )
 _FILES = re.compile(

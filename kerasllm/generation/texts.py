@@ -12,7 +12,7 @@ from kerasllm.generation.stopping import cut_at_stops
 from kerasllm.models.twins import inference_twin
 from kerasllm.tokenization.tokenizer import Tokenizer
 
-__all__ = ["Prompts", "TextLoop"]
+__all__ = ["Answered", "Begun", "Prompts", "TextLoop"]
 
 _CONTEXT = 8  # tokens of the prompt that are read with an answer: a decoder may strip what comes first
 
@@ -31,6 +31,38 @@ class Prompts(NamedTuple):
     starts: Any
     cut: Any
     room: Any
+
+
+class Begun(NamedTuple):
+    """Answers that have begun.
+
+    Attributes:
+        answers: Where they stand.
+        parameters: As asked for, with no more tokens than there is room for.
+        cut: bool[rows], whether the prompt was cut.
+    """
+
+    answers: Answers
+    parameters: Parameters
+    cut: Any
+
+
+class Answered(NamedTuple):
+    """Answers that are over.
+
+    Attributes:
+        texts: string[rows].
+        lengths: int32[rows], tokens, the one that ended an answer included.
+        stopped: bool[rows], whether a token or a text ended it.
+        cut: bool[rows], whether the prompt was cut.
+        log_probs: float32[rows, most tokens].
+    """
+
+    texts: Any
+    lengths: Any
+    stopped: Any
+    cut: Any
+    log_probs: Any
 
 
 class TextLoop:
@@ -107,16 +139,27 @@ class TextLoop:
         found = (token_ids, starts, kept < lengths, self.max_length - kept)
         return Prompts(*map(tf.ensure_shape, found, shapes))
 
-    def begin(self, prompts: Prompts, parameters: Parameters, stops: Any, copies: Any = 1) -> Answers:
-        """Reads the prompts, and chooses the first token of each answer.
+    def begin(self, texts: Any, parameters: Parameters, stops: Any, copies: Any = 1) -> Begun:
+        """Reads prompts, and chooses the first token of each answer.
 
         Args:
-            prompts: What `prompts` gave.
-            parameters: Of `batch * copies` rows.
+            texts: string[batch].
+            parameters: Of `batch * copies` rows, the answers to one prompt one after the other.
             stops: string[batch * copies, n], texts that end an answer; empty ones for none.
             copies: Answers to each prompt. Defaults to `1`.
         """
-        return self._loop(stops).begin(prompts.token_ids, prompts.starts, parameters, copies)
+        prompts = self.prompts(texts, parameters.max_new_tokens[::copies])
+        room = tf.minimum(parameters.max_new_tokens, tf.repeat(prompts.room, copies))
+        parameters = parameters._replace(max_new_tokens=room)
+        answers = self._loop(stops).begin(prompts.token_ids, prompts.starts, parameters, copies)
+        return Begun(answers, parameters, tf.repeat(prompts.cut, copies))
+
+    def answer(self, texts: Any, parameters: Parameters, stops: Any, copies: Any = 1) -> Answered:
+        """Answers prompts, from the first token to the last; arguments as for `begin`."""
+        begun = self.begin(texts, parameters, stops, copies)
+        answers = self.go_on(begun.answers, begun.parameters, stops)
+        found = self.texts(answers, stops)
+        return Answered(found, answers.lengths, answers.stopped, begun.cut, answers.log_probs)
 
     def go_on(self, answers: Answers, parameters: Parameters, stops: Any, steps: Any = None) -> Answers:
         """Goes on until all answers are over, or for some tokens; see `DecodeLoop.go_on`."""

@@ -192,7 +192,7 @@ class TextGenerator:
         return self._pieces(tf.constant(texts), parameters, _as_tensor(check_stops(stop, 1)))
 
     def _pieces(self, texts: Any, parameters: Parameters, stops: Any) -> Iterator[str]:
-        answers, parameters, _ = self._begin(texts, parameters, stops, 1)
+        answers, parameters, _ = self._begin(texts, parameters, stops, tf.constant(1))
         longest = max((len(each) for each in stops.numpy()[0]), default=0)
         said = ""
         while True:
@@ -221,19 +221,6 @@ class TextGenerator:
             keep_log_probs=True,
         )
 
-    def _begun(self, texts: Any, parameters: Parameters, stops: Any, copies: Any) -> Any:
-        prompts = self._loop.prompts(texts, parameters.max_new_tokens[::copies])
-        room = tf.minimum(parameters.max_new_tokens, tf.repeat(prompts.room, copies))
-        parameters = parameters._replace(max_new_tokens=room)
-        answers = self._loop.begin(prompts, parameters, stops, copies)
-        return answers, parameters, tf.repeat(prompts.cut, copies)
-
-    def _answered(self, texts: Any, parameters: Parameters, stops: Any, copies: Any) -> Any:
-        answers, parameters, cut = self._begun(texts, parameters, stops, copies)
-        answers = self._loop.go_on(answers, parameters, stops)
-        found = self._loop.texts(answers, stops)
-        return found, answers.lengths, answers.stopped, cut, answers.log_probs
-
     @cached_property
     def _signature(self) -> tuple[Any, ...]:
         texts, stops = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
@@ -242,17 +229,17 @@ class TextGenerator:
 
     @cached_property
     def _begin(self) -> Any:
-        return tf.function(self._begun, autograph=False, input_signature=self._signature)
+        return tf.function(self._loop.begin, autograph=False, input_signature=self._signature)
 
     @cached_property
     def _answer(self) -> Any:
-        return tf.function(self._answered, autograph=False, input_signature=self._signature)
+        return tf.function(self._loop.answer, autograph=False, input_signature=self._signature)
 
     @cached_property
     def _go_on(self) -> Any:
         _, settings, stops, number = self._signature
-        begun, _, _ = self._begin.get_concrete_function().structured_outputs
-        answers = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), begun)
+        begun = self._begin.get_concrete_function().structured_outputs
+        answers = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), begun.answers)
         signature = [answers, settings, stops, number]
         return tf.function(self._loop.go_on, autograph=False, input_signature=signature)
 

@@ -1,0 +1,177 @@
+"""What a server of a language model is asked and answers: prompts or conversations in, texts out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from kerasllm.generation.parameters import Parameters
+from kerasllm.generation.settings import DEFAULTS, LONGEST_STOP
+from kerasllm.generation.texts import TextLoop
+
+if TYPE_CHECKING:
+    from kerasllm.generation.conversations import CompiledTemplate
+
+__all__ = ["GenerationModule"]
+
+# What a request may set, and what it must be: the limits of `kerasllm.generation.settings`, in a graph.
+_SETTINGS: dict[str, Any] = {
+    "max_new_tokens": lambda value: value >= 1,
+    "temperature": lambda value: value >= 0.0,
+    "top_k": lambda value: value >= 0,
+    "top_p": lambda value: (value > 0.0) & (value <= 1.0),
+    "min_p": lambda value: (value >= 0.0) & (value <= 1.0),
+    "repetition_penalty": lambda value: value > 0.0,
+    "seed": lambda value: value >= 0,
+}
+_UNSET = -1  # in a request: the default
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the signatures read; in one plain object so that TensorFlow does not track and save it."""
+
+    loop: TextLoop
+    template: "CompiledTemplate | None"
+    defaults: Mapping[str, int | float]
+
+
+class GenerationModule(tf.Module):
+    """A language model as one graph: tokenizer, decode loop and tokenizer.
+
+    Every input is optional but the prompt: -1 (in `stop`, an empty text) stands for the default, also as the
+    signature's own default value. A row whose settings or conversation are impossible gets an empty text, and
+    what is wrong as its `finish_reason`, so that it does no harm to the rows that a server joined with it.
+
+    Args:
+        loop: The language model.
+        template: How conversations become texts. Defaults to `None`, no signature `chat`.
+        defaults: What is not as in `kerasllm.generation.settings.DEFAULTS`. Defaults to nothing.
+    """
+
+    def __init__(
+        self,
+        loop: TextLoop,
+        *,
+        template: "CompiledTemplate | None" = None,
+        defaults: Mapping[str, int | float] | None = None,
+    ):
+        super().__init__(name="generation")
+        self._parts = _Parts(loop, template, {**DEFAULTS, **(defaults or {})})
+        # TensorFlow saves what the module holds. The model itself would bring its optimizer along.
+        self._weights = loop.variables
+        self._tokenizer_state = loop.tokenizer.trackable
+        self.serve = tf.function(self._serve, input_signature=[_texts("prompt")], autograph=False)
+        self.generate = _generate_signature(self._generate)
+        self.chat = None if template is None else _chat_signature(self._chat)
+
+    @property
+    def signatures(self) -> dict[str, Any]:
+        """Endpoints by signature name."""
+        found = {"serving_default": self.serve, "generate": self.generate}
+        return found if self.chat is None else {**found, "chat": self.chat}
+
+    def _serve(self, prompt):
+        """Input: prompts. Output: their answers by the defaults."""
+        rows = tf.shape(prompt)[0]
+        return self._answers(prompt, {}, tf.zeros([rows, 0], tf.string), tf.fill([rows], ""))
+
+    def _generate(self, prompt, *given):
+        return self._answers(prompt, *self._read(given, tf.shape(prompt)[0]))
+
+    def _chat(self, roles, contents, *given):
+        template: Any = self._parts.template
+        text, is_taken = template.graph_render(roles, contents)
+        settings, stops, wrong = self._read(given, tf.shape(roles)[0])
+        refused = "error: the chat template does not take this conversation"
+        return self._answers(text, settings, stops, tf.where(is_taken, wrong, refused))
+
+    def _read(self, given, rows):
+        """Settings, stop strings, and for each row what is wrong with its own."""
+        *values, stops = given
+        wrong, settings = tf.fill([rows], ""), {}
+        for (name, holds), value in zip(_SETTINGS.items(), values, strict=True):
+            value = tf.broadcast_to(value, [rows])
+            is_set = value != tf.cast(_UNSET, value.dtype)
+            message = f"error: {name} is out of its range"
+            wrong = tf.where(is_set & ~holds(value), message, wrong)
+            default = tf.cast(self._parts.defaults[name], value.dtype)
+            settings[name] = tf.where(is_set & holds(value), value, default)
+        stops = tf.broadcast_to(stops, [rows, tf.shape(stops)[1]])
+        is_long = tf.reduce_any(tf.strings.length(stops) > LONGEST_STOP, axis=1)
+        wrong = tf.where(is_long, f"error: stop has a text of more than {LONGEST_STOP} bytes", wrong)
+        return settings, tf.where(is_long[:, None], "", stops), wrong
+
+    def _answers(self, prompt, settings, stops, wrong):
+        rows = tf.shape(prompt)[0]
+        parameters = Parameters.of(rows, **{**self._parts.defaults, **settings})
+        is_wrong = wrong != ""
+        # A row that is wrong is over before it begins.
+        parameters = parameters._replace(max_new_tokens=tf.where(is_wrong, 0, parameters.max_new_tokens))
+        found = self._parts.loop.answer(tf.where(is_wrong, "", prompt), parameters, stops)
+        reason = tf.where(found.stopped, "stop", "length")
+        reason = tf.where(found.cut, tf.strings.join([reason, "prompt_cut"], "+"), reason)
+        return {
+            "text": tf.where(is_wrong, "", found.texts),
+            "finish_reason": tf.where(is_wrong, wrong, reason),
+            "num_tokens": found.lengths,
+        }
+
+
+def _texts(name: str, rank: int = 1) -> Any:
+    return tf.TensorSpec([None] * rank, tf.string, name=name)
+
+
+def _generate_signature(answer: Any) -> Any:
+    whole, real, long, none = _unset()
+
+    # Defaults of Python become defaults of the signature.
+    def generate(
+        prompt,
+        max_new_tokens=whole,
+        temperature=real,
+        top_k=whole,
+        top_p=real,
+        min_p=real,
+        repetition_penalty=real,
+        seed=long,
+        stop=none,
+    ):
+        settings = (max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
+        return answer(prompt, *settings)
+
+    return tf.function(generate, input_signature=[_texts("prompt"), *_setting_specs()], autograph=False)
+
+
+def _chat_signature(answer: Any) -> Any:
+    whole, real, long, none = _unset()
+
+    def chat(
+        roles,
+        contents,
+        max_new_tokens=whole,
+        temperature=real,
+        top_k=whole,
+        top_p=real,
+        min_p=real,
+        repetition_penalty=real,
+        seed=long,
+        stop=none,
+    ):
+        settings = (max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop)
+        return answer(roles, contents, *settings)
+
+    specs = [_texts("roles", 2), _texts("contents", 2), *_setting_specs()]
+    return tf.function(chat, input_signature=specs, autograph=False)
+
+
+def _unset() -> tuple[Any, Any, Any, Any]:
+    dtypes = (tf.int32, tf.float32, tf.int64)
+    return *(tf.constant([_UNSET], dtype) for dtype in dtypes), tf.constant([[""]])
+
+
+def _setting_specs() -> list[Any]:
+    dtypes = {name: tf.float32 if isinstance(DEFAULTS[name], float) else tf.int32 for name in _SETTINGS}
+    dtypes["seed"] = tf.int64
+    return [*(tf.TensorSpec([None], dtype, name=name) for name, dtype in dtypes.items()), _texts("stop", 2)]
