@@ -1,6 +1,6 @@
 """What a server of a language model is asked and answers: prompts or conversations in, texts out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from kerasllm.generation.texts import TextLoop
 
 if TYPE_CHECKING:
     from kerasllm.generation.conversations import CompiledTemplate
+    from kerasllm.tokenization.tokenizer import Tokenizer
 
 __all__ = ["GenerationModule"]
 
@@ -26,6 +27,27 @@ _SETTINGS: dict[str, Any] = {
     "seed": lambda value: value >= 0,
 }
 _UNSET = -1  # in a request: the default
+_OUTPUTS = ("text", "finish_reason", "num_tokens")
+_DOCS: dict[str, tuple[str, list[Any], str]] = {
+    "prompt": ("string", ["batch"], "What the model continues, UTF-8; cut on the left where it is too long."),
+    "roles": ("string", ["batch", "turns"], "system, user or assistant; empty ones at the end are padding."),
+    "contents": ("string", ["batch", "turns"], "What was said, by turn."),
+    "max_new_tokens": ("int32", ["batch"], "Most tokens of the answer, from 1 up; -1 for the default."),
+    "temperature": ("float32", ["batch"], "0 for the likeliest token each time; -1 for the default."),
+    "top_k": ("int32", ["batch"], "How many of the likeliest tokens may be drawn, 0 for all; -1: default."),
+    "top_p": ("float32", ["batch"], "Probability that the tokens to draw from have together; -1: default."),
+    "min_p": ("float32", ["batch"], "Least share of the likeliest token's probability; -1 for the default."),
+    "repetition_penalty": ("float32", ["batch"], "Above 0, 1 for none; -1 for the default."),
+    "seed": ("int64", ["batch"], "Of the draws, from 0 up; -1 for another one each time."),
+    "stop": ("string", ["batch", "stops"], "Texts that end the answer; empty ones for none."),
+    "text": ("string", ["batch"], "The answer, valid UTF-8, without the prompt and the stop string."),
+    "finish_reason": (
+        "string",
+        ["batch"],
+        "stop or length, with +prompt_cut where the prompt was cut; or error: and what is wrong.",
+    ),
+    "num_tokens": ("int32", ["batch"], "Tokens that were generated, the one that ended it included."),
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,32 @@ class GenerationModule(tf.Module):
         found = {"serving_default": self.serve, "generate": self.generate}
         return found if self.chat is None else {**found, "chat": self.chat}
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What each signature takes and gives, for `kerasllm.json`."""
+        inputs = {"serving_default": ("prompt",), "generate": ("prompt", *_SETTINGS, "stop")}
+        if self.chat is not None:
+            inputs["chat"] = ("roles", "contents", *_SETTINGS, "stop")
+        return {
+            name: {"inputs": _described(names), "outputs": _described(_OUTPUTS)}
+            for name, names in inputs.items()
+        }
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self._parts.loop.max_length
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the matrices and of the cache."""
+        return self._parts.loop.dtype
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer."""
+        return self._parts.loop.tokenizer
+
     def _serve(self, prompt):
         """Input: prompts. Output: their answers by the defaults."""
         rows = tf.shape(prompt)[0]
@@ -117,6 +165,11 @@ class GenerationModule(tf.Module):
             "finish_reason": tf.where(is_wrong, wrong, reason),
             "num_tokens": found.lengths,
         }
+
+
+def _described(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    keys = ("dtype", "shape", "description")
+    return {name: dict(zip(keys, _DOCS[name], strict=True)) for name in names}
 
 
 def _texts(name: str, rank: int = 1) -> Any:

@@ -96,6 +96,7 @@ class TextLoop:
         self.stop_ids = stop_ids
         self.max_length = max_length
         self.start_id = start_id
+        self.dtype = dtype
         self.model = inference_twin(model, dtype)
         self.keep_log_probs = keep_log_probs
         self.decoder = CachedDecoder(self.model)
@@ -127,7 +128,7 @@ class TextLoop:
         first = self._num_first()
         most = tf.maximum(self.max_length - max_new_tokens, self.max_length // 2)
         kept = tf.minimum(lengths, most)
-        columns = tf.reduce_max(kept)
+        columns = tf.maximum(tf.reduce_max(kept), 1)  # an empty batch has no largest
         starts = columns - kept
         # Of a prompt that is cut, the special tokens at its beginning stay.
         place = tf.range(columns) - starts[:, None]

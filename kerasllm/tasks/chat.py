@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from kerasllm.errors import DataError, PresetError
+from kerasllm.generation.conversations import CompiledTemplate, compile_template
 from kerasllm.models.builders import build_with_head
 from kerasllm.models.presets import Preset
 from kerasllm.models.stop_tokens import start_id_of, stop_ids_of
@@ -91,6 +92,9 @@ class Chat(TextGenerator):
         """Answers texts, each as the first turn of a conversation."""
         texts = self._checked(prompts)
         return self.generate([self.prompt(text) for text in texts], **settings)
+
+    def _compiled_template(self) -> CompiledTemplate:
+        return compile_template(self.template)
 
     def stream_reply(self, messages: str | Sequence[Message], **settings: Any) -> Iterator[str]:
         """As `reply`, piece by piece; see `TextGenerator.stream`."""

@@ -1,5 +1,6 @@
 """The text generator: prompts in, texts out, all at once or piece by piece."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,15 @@ import tensorflow as tf
 
 from kerasllm.data.reading import stream_records
 from kerasllm.errors import ConfigError, DataError, PresetError
+from kerasllm.export.generation import GenerationModule
+from kerasllm.export.generation_model import export_generation_model
 from kerasllm.generation.parameters import Parameters
 from kerasllm.generation.settings import check_settings, check_stops
 from kerasllm.generation.texts import TextLoop
 from kerasllm.models.builders import build_with_head
 from kerasllm.models.presets import Preset
 from kerasllm.models.stop_tokens import start_id_of, stop_ids_of
+from kerasllm.serving.exported_model import ExportedModel
 from kerasllm.serving.results import Generation
 from kerasllm.tokenization.tokenizer import Tokenizer
 
@@ -207,18 +211,75 @@ class TextGenerator:
                 return
             answers = self._go_on(answers, parameters, stops, tf.constant(_TOKENS_A_PIECE))
 
+    def export(
+        self, path: str | os.PathLike[str], *, version: int | None = None, dtype: str | None = None
+    ) -> ExportedModel:
+        """Writes `<path>/<version>/`, a SavedModel that a stock TF Serving serves, prompts in and texts out.
+
+        Signatures: `serving_default` takes prompts, `generate` also settings for each row, and `chat`, where
+        there is a chat template, conversations. The written model is read back and compared with the plain
+        Keras model before it is published.
+
+        Args:
+            path: Directory of the served model.
+            version: Number of the version. Defaults to one more than the newest.
+            dtype: Precision of the weights and of the cache: `"float32"`, `"bfloat16"` or `"float16"`.
+                Defaults to that of the generator.
+
+        Raises:
+            ExportError: If the written model answers otherwise, a server could not run it, or the chat
+                template cannot be written into a graph; no version appears.
+        """
+        loop = self._make_loop(dtype or self.dtype, keep_log_probs=False)
+        folder = export_generation_model(
+            path,
+            GenerationModule(loop, template=self._compiled_template()),
+            reference=self._greedy_texts,
+            metadata={"task": self.task, "preset": self.preset},
+            version=version,
+        )
+        return ExportedModel(folder)
+
+    def _compiled_template(self) -> Any:
+        return None
+
+    def _greedy_texts(self, prompts: Sequence[str], num_tokens: int) -> tuple[list[str], np.ndarray]:
+        """Texts by the other road: eager tokenizer, and the plain Keras model over all tokens each time."""
+        begun = [row or [self.start_id] for row in self.tokenizer.encode(list(prompts))]
+        rows, margins = [list(row) for row in begun], np.full(len(begun), np.inf)
+        live = list(range(len(rows)))
+        for _ in range(num_tokens):
+            width = max((len(rows[row]) for row in live), default=0)
+            ids = np.array([rows[row] + [0] * (width - len(rows[row])) for row in live], np.int32)
+            lengths = np.array([len(rows[row]) for row in live])
+            mask = (np.arange(width) < lengths[:, None]).astype(np.int32)
+            logits = np.asarray(self.keras_model({"token_ids": ids, "padding_mask": mask}, training=False))
+            for row, own in zip(live, logits[np.arange(len(live)), lengths - 1], strict=True):
+                second, first = np.partition(own, -2)[-2:]
+                margins[row] = min(margins[row], first - second)
+                rows[row].append(int(own.argmax()))
+            live = [row for row in live if rows[row][-1] not in self.stop_ids]
+            if not live:
+                break
+        ended = [row[:-1] if row[-1] in self.stop_ids else row for row in rows]
+        before, whole = self.tokenizer.decode(begun), self.tokenizer.decode(ended)
+        return [text[len(start) :] for start, text in zip(before, whole, strict=True)], margins
+
     # The graph -----------------------------------------------------------------------------------------
 
     @cached_property
     def _loop(self) -> TextLoop:
+        return self._make_loop(self.dtype)
+
+    def _make_loop(self, dtype: str, *, keep_log_probs: bool = True) -> TextLoop:
         return TextLoop(
             self.keras_model,
             self.tokenizer,
             stop_ids=self.stop_ids,
             start_id=self.start_id,
             max_length=self.max_length,
-            dtype=self.dtype,
-            keep_log_probs=True,
+            dtype=dtype,
+            keep_log_probs=keep_log_probs,
         )
 
     @cached_property
