@@ -34,6 +34,7 @@ def command(model: str, path: Path, version: int | None, form: str) -> None:
       kerasllm export runs/sentiment models/sentiment
       kerasllm export runs/sentiment sentiment-hf --format huggingface
     """
+    from kerasllm.api import load
     from kerasllm.cli.models import load_classifier
     from kerasllm.cli.screens import show_export
 
@@ -42,4 +43,4 @@ def command(model: str, path: Path, version: int | None, form: str) -> None:
             raise click.UsageError("--version is for SavedModels; a Hugging Face directory has none.")
         click.echo(load_classifier(model).export(path, format="huggingface"))
         return
-    show_export(load_classifier(model).export(path, version=version))
+    show_export(load(model).export(path, version=version))

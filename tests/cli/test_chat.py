@@ -60,6 +60,6 @@ def test_predict_answers_prompts_and_other_commands_say_what_is_amiss(model, tmp
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["prompt"] for each in rows] == ["Hello", "And now?"]
     assert rows[0] == row
-    result = CliRunner().invoke(command, ["export", model, str(tmp_path / "served")])
+    result = CliRunner().invoke(command, ["evaluate", model, str(tmp_path / "lines.txt")])
     assert result.exit_code == 1
     assert "continues texts, and this is for models that classify them" in result.stderr
