@@ -60,7 +60,8 @@ def check_settings(given: Mapping[str, Any], rows: int) -> dict[str, list[int | 
         if name not in _RULES:
             close = difflib.get_close_matches(name, _RULES, n=1)
             hint = f"; did you mean `{close[0]}`" if close else ""
-            problems.append(f"there is no setting `{name}`{hint}; there are {', '.join(sorted(_RULES))}")
+            known = ", ".join(sorted([*_RULES, "stop"]))
+            problems.append(f"there is no setting `{name}`{hint}; there are {known}")
             continue
         values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * rows
         values = [DEFAULTS[name] if each is None else each for each in values]

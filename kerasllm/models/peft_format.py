@@ -145,6 +145,11 @@ def load_adapter(model: ModelWithHead, directory: str | Path) -> list[str]:
     Raises:
         AdapterError: If the files are missing or damaged, are another kind of adapter, or do not fit the
             model.
+
+    Example:
+    >>> model = build_classifier(Preset.load(handle), num_classes=2)  # from kerasllm.models.builders
+    >>> load_adapter(model, "runs/reviews/adapter")
+    >>> merge_lora(model)  # from kerasllm.models.adapters
     """
     directory = Path(directory)
     config, tensors = _read(directory)

@@ -26,6 +26,9 @@ class Chat(TextGenerator):
 
     Made by `kerasllm.load` from a checkpoint with a chat template.
 
+    `reply` and `predict` render conversations by the template; `generate` and `stream` take texts as they
+    are.
+
     Args:
         keras_model: As for `TextGenerator`, like all others but the template.
         tokenizer: The checkpoint's tokenizer.

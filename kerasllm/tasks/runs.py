@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kerasllm.config.defaults import default_output_dir
 from kerasllm.config.dumping import dump_config
 from kerasllm.config.schema import RunConfig
-from kerasllm.errors import KerasLLMError
+from kerasllm.errors import ConfigError, KerasLLMError
 
 if TYPE_CHECKING:
     from kerasllm.data.prepare import PreparedData
@@ -48,6 +48,7 @@ class Request:
 
 def run(request: Request) -> "TextClassifier | Preset":
     """Trains, evaluates and exports, once or for each of several seeds."""
+    _check_callbacks(request.callbacks)
     if request.config.training.tensorboard:
         from kerasllm.training.tensorboard import check_tensorboard
 
@@ -63,6 +64,17 @@ def run(request: Request) -> "TextClassifier | Preset":
 
             return adapt_to_domain(request, directory)
         return _train(request, _prepared(request), directory)
+
+
+def _check_callbacks(callbacks: Sequence[Any]) -> None:
+    import keras
+
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ConfigError(
+                f"`callbacks` has {callback!r}; expected Keras callbacks, such as "
+                "`keras.callbacks.EarlyStopping(patience=2)`."
+            )
 
 
 def plan(request: Request) -> "Plan":

@@ -1,7 +1,8 @@
 """The text generator: prompts in, texts out, all at once or piece by piece."""
 
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from kerasllm.tokenization.tokenizer import Tokenizer
 
 __all__ = ["TextGenerator"]
 
+_log = logging.getLogger("kerasllm")
 _BATCH = 8
 _TOKENS_A_PIECE = 4
 _UNFINISHED = "\ufffd"
@@ -118,10 +120,10 @@ class TextGenerator:
             stop: Texts that end an answer, for all prompts or a list for each. Defaults to `None`.
             log_probs: Whether the answers say how likely each of their tokens was. Defaults to `False`.
             batch_size: Answers that are computed together. Defaults to 8; they do not depend on it.
-            **settings: `max_new_tokens` (128), `min_new_tokens` (0), `temperature` (0, the likeliest token
-                each time), `top_k` (0, all), `top_p` (1), `min_p` (0), `repetition_penalty` (1),
-                `presence_penalty` (0), `no_repeat_ngram_size` (0) and `seed` (`None`, another one each time),
-                each for all prompts or a sequence of one for each; see
+            **settings: `max_new_tokens` (128, or what the context has room for), `min_new_tokens` (0),
+                `temperature` (0, the likeliest token each time), `top_k` (0, all), `top_p` (1), `min_p` (0),
+                `repetition_penalty` (1), `presence_penalty` (0), `no_repeat_ngram_size` (0) and `seed`
+                (`None`, another one each time), each for all prompts or a sequence of one for each; see
                 `kerasllm.generation.parameters.Parameters`.
 
         Returns:
@@ -196,7 +198,8 @@ class TextGenerator:
         return self._pieces(tf.constant(texts), parameters, _as_tensor(check_stops(stop, 1)))
 
     def _pieces(self, texts: Any, parameters: Parameters, stops: Any) -> Iterator[str]:
-        answers, parameters, _ = self._begin(texts, parameters, stops, tf.constant(1))
+        answers, parameters, cut = self._begin(texts, parameters, stops, tf.constant(1))
+        self._warn_of_cut(cut.numpy())
         longest = max((len(each) for each in stops.numpy()[0]), default=0)
         said = ""
         while True:
@@ -315,6 +318,7 @@ class TextGenerator:
         parameters = Parameters.of(len(texts) * copies, **settings)
         found = self._answer(tf.constant(texts), parameters, _as_tensor(stops), tf.constant(copies))
         said, lengths, stopped, cut, chances = (part.numpy() for part in found)
+        self._warn_of_cut(cut)
         return [
             Generation(
                 text.decode("utf-8"),
@@ -328,7 +332,18 @@ class TextGenerator:
             )
         ]
 
+    def _warn_of_cut(self, cut: np.ndarray) -> None:
+        if cut.any():
+            _log.warning(
+                "%d of %d prompts had no room in the context of %d tokens: their beginnings were cut off.",
+                cut.sum(),
+                len(cut),
+                self.max_length,
+            )
+
     def _checked(self, prompts: Any) -> list[str]:
+        if not isinstance(prompts, str) and not isinstance(prompts, Iterable):
+            raise DataError(f"The prompts are {prompts!r}; expected a text, or a list of them.")
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         for number, text in enumerate(texts):
             if not isinstance(text, str):

@@ -6,8 +6,9 @@ it runs on a pretrained model. The tokenizers are in `kerasllm.testing.families`
 go wrong in `kerasllm.testing.strings`.
 """
 
+from kerasllm.testing import chat_templates
 from kerasllm.testing.checkpoints import tiny_bert
 from kerasllm.testing.language_models import tiny_llama
 from kerasllm.testing.records import tiny_pairs, tiny_reviews, tiny_topics
 
-__all__ = ["tiny_bert", "tiny_llama", "tiny_pairs", "tiny_reviews", "tiny_topics"]
+__all__ = ["chat_templates", "tiny_bert", "tiny_llama", "tiny_pairs", "tiny_reviews", "tiny_topics"]

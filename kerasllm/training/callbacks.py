@@ -180,6 +180,7 @@ class RunCheckpoints(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in self.evaluate().items()}  # type: ignore[misc]
         self._in_evaluation = False
         self.state.evaluations.append({"step": self.state.step, **logs})
+        self.run.write_evaluations(self.state.evaluations)
         if self.show is not None:
             self.show(logs)
         self._judge(logs, ends_epoch=False)

@@ -152,6 +152,7 @@ class ExactResume(keras.callbacks.Callback):
         self._give_history_back()
         self._batches.begin_epoch()
         self._in_epoch = True
+        self._epoch = epoch
         self._tell("on_epoch_begin", epoch, logs)
 
     def _give_history_back(self) -> None:
@@ -165,8 +166,9 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Sees to it that this step is made by `make_step`."""
-        if not self._batches.to_skip:
+        if not self._batches.to_skip and self._is_restored:
             self._tell("on_train_batch_begin", batch, logs)
+        self._batch = batch
         function = self.model.train_function
         if not isinstance(function, _TrainFunction) or function.resume is not self:  # callbacks make it anew
             self.model.train_function = _TrainFunction(self, function)
@@ -182,6 +184,9 @@ class ExactResume(keras.callbacks.Callback):
             raise StopIteration
         if not self._is_restored:
             self._restore(batches[0])
+            if not self._batches.to_skip:  # what they were told before has been put back to how it was
+                self._tell("on_epoch_begin", self._epoch, None)
+                self._tell("on_train_batch_begin", self._batch, None)
         self._is_skipped = self._batches.to_skip > 0
         if self._is_skipped:
             self._batches.to_skip -= len(batches)

@@ -160,6 +160,11 @@ class ProgressLines(_Progress):
                 self.figures,
             )
 
+    def show(self, logs):
+        """Logs figures that were measured between two steps."""
+        super().show(logs)
+        _log.info("Epoch %d, evaluated after step %d: %s", self._epoch + 1, self._done, format_logs(logs))
+
     def on_epoch_end(self, epoch, logs=None):
         """Logs the figures of the epoch."""
         super().on_epoch_end(epoch, logs)
@@ -220,6 +225,8 @@ class ProgressBar(_Progress):
     def show(self, logs):
         """Shows figures that were measured between two steps."""
         super().show(logs)
+        line = f"Epoch {self._epoch + 1}, evaluated after step {self._done}: {format_logs(logs)}"
+        self._bar.console.print(line, markup=False)
         self._move(self._done)
 
     def _move(self, step: int) -> None:

@@ -2,7 +2,8 @@
 
 ```
 runs/reviews-20261123-1106/
-  config.yaml  manifest.json  history.csv  metrics.json  report.html  checkpoints/  model/  adapter/
+  config.yaml  manifest.json  history.csv  evaluations.csv  metrics.json  report.html
+  checkpoints/  model/  adapter/
 ```
 `model/` is whole, adapters merged; `adapter/` has them apart, for the pretrained checkpoint (only with LoRA).
 """
@@ -143,16 +144,22 @@ class RunDirectory:
 
     def write_history(self, history: list[dict[str, float]]) -> None:
         """Writes `history.csv`, a row an epoch; a full disk costs only a warning, never the run."""
-        columns = ["epoch", *dict.fromkeys(name for logs in history for name in logs)]
+        self._write_table("history.csv", [{"epoch": n, **logs} for n, logs in enumerate(history, start=1)])
+
+    def write_evaluations(self, evaluations: list[dict[str, Any]]) -> None:
+        """Writes `evaluations.csv`, a row for each evaluation between two ends of epochs."""
+        self._write_table("evaluations.csv", evaluations)
+
+    def _write_table(self, name: str, rows: list[dict[str, Any]]) -> None:
         text = io.StringIO()
+        columns = list(dict.fromkeys(column for row in rows for column in row))
         table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
-        for number, logs in enumerate(history, start=1):
-            table.writerow({"epoch": number, **logs})
+        table.writerows(rows)
         try:
-            self.write("history.csv", text.getvalue())
+            self.write(name, text.getvalue())
         except OSError as error:
-            _log.warning("history.csv was not written (%s); the checkpoint has the same numbers.", error)
+            _log.warning("%s was not written (%s); the checkpoint has the same numbers.", name, error)
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
         """Adds facts to `manifest.json`: versions, commit, host, and what the caller knows."""

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasllm.models.precision import resolve_dtype_policy
+from kerasllm.training.optimizers.building import ABSURD_RATE
 from kerasllm.training.step import NotFiniteError, TrainingStep
 
 __all__ = ["diagnose", "safer_policy"]
@@ -93,8 +94,13 @@ def diagnose(
             f"{step.loss_scale.num_skipped} skipped steps in a row). Use "
             "`training.dtype_policy=mixed_bfloat16` or float32, or lower `training.learning_rate`."
         )
-    bad = _bad_rows(step, error.batches, rows)
     is_first = int(step.model.optimizer.iterations) == 0
+    if rate > ABSURD_RATE and not is_first:
+        return (
+            f"The learning rate {rate:.2g} is the cause: each step changes weights by about as much. Lower "
+            "`training.learning_rate`, e.g. to 5.0e-5."
+        )
+    bad = _bad_rows(step, error.batches, rows)
     if bad and len(bad) == sum(map(len, rows)) and (not is_first or policy != "float32"):
         if is_first:
             return _precision(policy)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from kerasllm.errors import CheckpointError, ConfigError, TrainingError
 from kerasllm.training.exact_resume import ExactResume
 from kerasllm.training.optimizers.unfreezing import GradualUnfreezing
+from kerasllm.training.throughput import Throughput
 
 ROWS, BATCH, EPOCHS = 22, 4, 3
 STEPS = -(-ROWS // BATCH)
@@ -159,6 +160,33 @@ def test_what_has_finished_is_not_trained_again(tmp_path, caplog):
     assert "has finished; its weights are put back" in caplog.text
     assert_same(first, again)
     assert len(list((tmp_path / "run").iterdir())) <= 3  # the last two and the best
+
+
+def test_more_epochs_after_the_end_tell_the_callbacks_of_their_first_step(tmp_path):
+    def run(folder, epochs):
+        throughput, told = Throughput(), Told()
+        model, *_ = train(folder, epochs=epochs, others=[throughput, told])
+        return numbers(model), told.epochs
+
+    run(tmp_path / "cut", EPOCHS)
+    after, epochs = run(tmp_path / "cut", EPOCHS + 1)
+    assert epochs == list(range(EPOCHS + 1))
+    for one, other in zip(after, run(tmp_path / "whole", EPOCHS + 1)[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Told(keras.callbacks.Callback):
+    """Notes the epoch of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch, self.epochs = -1, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.epochs = sorted({*self.epochs, self.epoch})
 
 
 def other_order():

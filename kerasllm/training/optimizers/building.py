@@ -43,7 +43,7 @@ _DEFAULTS: dict[str, Any] = {
     "ema": None,
 }
 # Updates are about as large as the rate, whatever the gradient: above this, weights soon are noise.
-_ABSURD_RATE = 0.1
+ABSURD_RATE = 0.1
 
 
 def build_optimizer(settings: Mapping[str, Any], variables: Sequence[Any], total_steps: int) -> Any:
@@ -111,7 +111,7 @@ def _check(chosen: dict[str, Any]) -> None:
             f"`learning_rate` is {rate}; expected a positive number, such as 5.0e-5 to fine-tune all weights "
             "or 1.0e-4 to 1.0e-3 for adapters."
         )
-    if rate > _ABSURD_RATE and chosen["name"] != "adafactor":
+    if rate > ABSURD_RATE and chosen["name"] != "adafactor":
         _log.warning(
             "The learning rate %g is very high for `%s`, whose updates are about as large as the rate "
             "whatever the gradient; 1e-5 to 1e-3 is usual.",
