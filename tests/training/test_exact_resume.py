@@ -165,7 +165,9 @@ def test_what_has_finished_is_not_trained_again(tmp_path, caplog):
 def test_more_epochs_after_the_end_tell_the_callbacks_of_their_first_step(tmp_path):
     def run(folder, epochs):
         throughput, told = Throughput(), Told()
-        model, *_ = train(folder, epochs=epochs, others=[throughput, told])
+        model = make_model()
+        resume = ExactResume(folder, callbacks=[throughput, told])
+        model.fit(**DATA["arrays"](), epochs=epochs, verbose=0, callbacks=[resume])
         return numbers(model), told.epochs
 
     run(tmp_path / "cut", EPOCHS)
