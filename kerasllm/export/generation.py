@@ -84,6 +84,8 @@ class GenerationModule(tf.Module):
         # TensorFlow saves what the module holds. The model itself would bring its optimizer along.
         self._weights = loop.variables
         self._tokenizer_state = loop.tokenizer.trackable
+        # One function for all signatures, so that the graph holds the model once.
+        self._answers = tf.function(self._answered, input_signature=_core_specs(), autograph=False)
         self.serve = tf.function(self._serve, input_signature=[_texts("prompt")], autograph=False)
         self.generate = _generate_signature(self._generate)
         self.chat = None if template is None else _chat_signature(self._chat)
@@ -122,8 +124,7 @@ class GenerationModule(tf.Module):
 
     def _serve(self, prompt):
         """Input: prompts. Output: their answers by the defaults."""
-        rows = tf.shape(prompt)[0]
-        return self._answers(prompt, {}, tf.zeros([rows, 0], tf.string), tf.fill([rows], ""))
+        return self._generate(prompt, *_unset_for_one_row())
 
     def _generate(self, prompt, *given):
         return self._answers(prompt, *self._read(given, tf.shape(prompt)[0]))
@@ -138,22 +139,23 @@ class GenerationModule(tf.Module):
     def _read(self, given, rows):
         """Settings, stop strings, and for each row what is wrong with its own."""
         *values, stops = given
-        wrong, settings = tf.fill([rows], ""), {}
+        wrong, settings = tf.fill([rows], ""), []
         for (name, holds), value in zip(_SETTINGS.items(), values, strict=True):
             value = tf.broadcast_to(value, [rows])
             is_set = value != tf.cast(_UNSET, value.dtype)
             message = f"error: {name} is out of its range"
             wrong = tf.where(is_set & ~holds(value), message, wrong)
             default = tf.cast(self._parts.defaults[name], value.dtype)
-            settings[name] = tf.where(is_set & holds(value), value, default)
+            settings.append(tf.where(is_set & holds(value), value, default))
         stops = tf.broadcast_to(stops, [rows, tf.shape(stops)[1]])
         is_long = tf.reduce_any(tf.strings.length(stops) > LONGEST_STOP, axis=1)
         wrong = tf.where(is_long, f"error: stop has a text of more than {LONGEST_STOP} bytes", wrong)
-        return settings, tf.where(is_long[:, None], "", stops), wrong
+        return tuple(settings), tf.where(is_long[:, None], "", stops), wrong
 
-    def _answers(self, prompt, settings, stops, wrong):
+    def _answered(self, prompt, settings, stops, wrong):
         rows = tf.shape(prompt)[0]
-        parameters = Parameters.of(rows, **{**self._parts.defaults, **settings})
+        named = dict(zip(_SETTINGS, settings, strict=True))
+        parameters = Parameters.of(rows, **{**self._parts.defaults, **named})
         is_wrong = wrong != ""
         # A row that is wrong is over before it begins.
         parameters = parameters._replace(max_new_tokens=tf.where(is_wrong, 0, parameters.max_new_tokens))
@@ -224,7 +226,20 @@ def _unset() -> tuple[Any, Any, Any, Any]:
     return *(tf.constant([_UNSET], dtype) for dtype in dtypes), tf.constant([[""]])
 
 
-def _setting_specs() -> list[Any]:
+def _unset_for_one_row() -> list[Any]:
+    return [*(tf.constant([_UNSET], dtype) for dtype in _dtypes().values()), tf.constant([[""]])]
+
+
+def _dtypes() -> dict[str, Any]:
     dtypes = {name: tf.float32 if isinstance(DEFAULTS[name], float) else tf.int32 for name in _SETTINGS}
-    dtypes["seed"] = tf.int64
-    return [*(tf.TensorSpec([None], dtype, name=name) for name, dtype in dtypes.items()), _texts("stop", 2)]
+    return {**dtypes, "seed": tf.int64}
+
+
+def _setting_specs() -> list[Any]:
+    specs = [tf.TensorSpec([None], dtype, name=name) for name, dtype in _dtypes().items()]
+    return [*specs, _texts("stop", 2)]
+
+
+def _core_specs() -> list[Any]:
+    *settings, stops = _setting_specs()
+    return [_texts("prompt"), tuple(settings), stops, _texts("wrong")]
