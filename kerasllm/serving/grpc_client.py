@@ -7,6 +7,7 @@ import numpy as np
 
 from kerasllm.errors import DependencyError, ServingError
 from kerasllm.serving.dtypes import TYPES
+from kerasllm.serving.generation_requests import GenerationRequests
 from kerasllm.serving.results import Classification, classifications, is_classification
 from kerasllm.serving.retries import UnansweredError, retry
 from kerasllm.serving.rows import text_columns
@@ -19,7 +20,7 @@ __all__ = ["GrpcClient"]
 _MAX_MESSAGE = 2**24
 
 
-class GrpcClient:
+class GrpcClient(GenerationRequests):
     """A client for one model on one server; a call costs less than over REST, and numbers stay exact.
 
     The connection is kept open and may be used by several threads. Close the client, or use it in a `with`
@@ -106,6 +107,11 @@ class GrpcClient:
                 "`predict_tensors`."
             )
         return classifications({name: _decoded(array) for name, array in outputs.items()})
+
+    def _ask_columns(self, signature_name: str, columns: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        plain = {name: v.tolist() if v.dtype == object else v for name, v in columns.items()}
+        outputs = self.predict_tensors(plain, signature_name=signature_name)
+        return {name: _decoded(array) for name, array in outputs.items()}
 
     def predict_tensors(
         self, inputs: Mapping[str, Any], *, signature_name: str = ""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx2
 
 from kerasllm.errors import ServingError
+from kerasllm.serving.generation_requests import GenerationRequests
 from kerasllm.serving.results import Classification, classifications, is_classification
 from kerasllm.serving.retries import UnansweredError, retry
 from kerasllm.serving.rows import text_columns
@@ -15,7 +16,7 @@ from kerasllm.serving.rows import text_columns
 __all__ = ["Client"]
 
 
-class Client:
+class Client(GenerationRequests):
     """A client for one model on one server.
 
     Connections are kept open and reused, also by several threads. Close the client, or use it in a `with`
@@ -100,6 +101,10 @@ class Client:
                 "`label`, `score`, `labels` and `scores`. Ask it with `predict_tensors`."
             )
         return classifications(outputs)
+
+    def _ask_columns(self, signature_name: str, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+        plain = {name: values.tolist() for name, values in columns.items()}
+        return self.predict_tensors(plain, signature_name=signature_name)  # type: ignore[no-any-return]
 
     def predict_tensors(
         self, inputs: Mapping[str, Any] | Sequence[Any], *, signature_name: str | None = None
