@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from kerasllm.generation.parameters import Parameters
@@ -46,7 +47,9 @@ _DOCS: dict[str, tuple[str, list[Any], str]] = {
         ["batch"],
         "stop or length, with +prompt_cut where the prompt was cut; or error: and what is wrong.",
     ),
-    "num_tokens": ("int32", ["batch"], "Tokens that were generated, the one that ended it included."),
+    "num_tokens": ("int32", ["batch"], "Tokens of the answer, the one that ended it included."),
+    "completion": ("string", ["batch"], "A text that comes after the prompt."),
+    "log_prob": ("float32", ["batch"], "Sum of the log-probabilities of the completion's tokens."),
 }
 
 
@@ -88,12 +91,14 @@ class GenerationModule(tf.Module):
         self._answers = tf.function(self._answered, input_signature=_core_specs(), autograph=False)
         self.serve = tf.function(self._serve, input_signature=[_texts("prompt")], autograph=False)
         self.generate = _generate_signature(self._generate)
+        texts = [_texts("prompt"), _texts("completion")]
+        self.score = tf.function(self._score, input_signature=texts, autograph=False)
         self.chat = None if template is None else _chat_signature(self._chat)
 
     @property
     def signatures(self) -> dict[str, Any]:
         """Endpoints by signature name."""
-        found = {"serving_default": self.serve, "generate": self.generate}
+        found = {"serving_default": self.serve, "generate": self.generate, "score": self.score}
         return found if self.chat is None else {**found, "chat": self.chat}
 
     @property
@@ -102,10 +107,19 @@ class GenerationModule(tf.Module):
         inputs = {"serving_default": ("prompt",), "generate": ("prompt", *_SETTINGS, "stop")}
         if self.chat is not None:
             inputs["chat"] = ("roles", "contents", *_SETTINGS, "stop")
-        return {
+        found = {
             name: {"inputs": _described(names), "outputs": _described(_OUTPUTS)}
             for name, names in inputs.items()
         }
+        scored = ("log_prob", "num_tokens")
+        return found | {
+            "score": {"inputs": _described(("prompt", "completion")), "outputs": _described(scored)}
+        }
+
+    def unset(self, rows: int) -> dict[str, np.ndarray]:
+        """Inputs of so many rows that stand for the defaults, by name."""
+        settings = {name: np.full(rows, _UNSET, dtype.as_numpy_dtype) for name, dtype in _dtypes().items()}
+        return {**settings, "stop": np.full((rows, 1), "", object)}
 
     @property
     def max_length(self) -> int:
@@ -135,6 +149,11 @@ class GenerationModule(tf.Module):
         settings, stops, wrong = self._read(given, tf.shape(roles)[0])
         refused = "error: the chat template does not take this conversation"
         return self._answers(text, settings, stops, tf.where(is_taken, wrong, refused))
+
+    def _score(self, prompt, completion):
+        """Input: prompts, and what comes after them. Output: how likely that is."""
+        log_prob, num_tokens = self._parts.loop.score(prompt, completion)
+        return {"log_prob": log_prob, "num_tokens": num_tokens}
 
     def _read(self, given, rows):
         """Settings, stop strings, and for each row what is wrong with its own."""

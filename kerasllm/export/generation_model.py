@@ -73,8 +73,25 @@ def export_generation_model(
             "golden": {"tolerance": 0.0, "requests": _golden(answers, margins, module.dtype)},
         }
 
-    warmup = [{"prompt": prompts} for prompts in _WARMUP]
-    return publish(path, module, check, warmup=warmup, version=version)
+    return publish(path, module, check, warmup=_warmup(module), version=version)
+
+
+def _warmup(module: "GenerationModule") -> list[tuple[str, dict[str, Any]]]:
+    """Requests of one row and of several, greedy and drawn, for every signature."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for prompts in _WARMUP:
+        found.append(("serving_default", {"prompt": prompts}))
+        for temperature in (0.0, 1.0):
+            settings = module.unset(len(prompts)) | {
+                "max_new_tokens": np.full(len(prompts), NUM_TOKENS, np.int32),
+                "temperature": np.full(len(prompts), temperature, np.float32),
+                "top_p": np.full(len(prompts), 0.9, np.float32),
+            }
+            found.append(("generate", {"prompt": prompts, **settings}))
+            if module.chat is not None:
+                turns = {"roles": [["user"]] * len(prompts), "contents": [[prompt] for prompt in prompts]}
+                found.append(("chat", {**turns, **settings}))
+    return found
 
 
 def _endpoint(folder: Path) -> Callable[[Sequence[str]], dict[str, list[Any]]]:

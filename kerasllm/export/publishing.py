@@ -34,7 +34,7 @@ def publish(
     module: Any,
     check: Callable[[Path], Mapping[str, Any]],
     *,
-    warmup: Sequence[Mapping[str, Sequence[str]]],
+    warmup: Sequence[Mapping[str, Any] | tuple[str, Mapping[str, Any]]],
     version: int | None = None,
 ) -> Path:
     """Writes `<path>/<version>/`, a SavedModel that a stock TF Serving serves.
@@ -48,7 +48,7 @@ def publish(
         module: A `tf.Module` with `signatures` and `description`.
         check: Reads the written model, raises `ExportError` where it answers otherwise than it should, and
             returns what `kerasllm.json` says of the task.
-        warmup: Requests that the server runs when it loads the model.
+        warmup: Requests that the server runs when it loads the model, see `write_warmup`.
         version: Number of the version. Defaults to `None`, one more than the newest.
 
     Returns:

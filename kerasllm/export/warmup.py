@@ -9,6 +9,9 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 __all__ = ["WARMUP_FILE", "prediction_log", "warmup_requests", "write_warmup"]
 
@@ -43,17 +46,16 @@ def warmup_requests(names: Sequence[str]) -> list[dict[str, list[str]]]:
 
 def write_warmup(
     directory: Path,
-    requests: Sequence[Mapping[str, Sequence[str]]],
+    requests: Sequence[Mapping[str, Any] | tuple[str, Mapping[str, Any]]],
     *,
-    signature: str = "serving_default",
     model_name: str = "model",
 ) -> Path:
     """Writes the warm-up file of a SavedModel.
 
     Args:
         directory: Directory of the version.
-        requests: Inputs by name, at most 1,000 requests.
-        signature: Signature that they are for. Defaults to `"serving_default"`.
+        requests: Inputs by name, each texts or an array, for `"serving_default"`; or a signature and its
+            inputs. At most 1,000.
         model_name: What the requests call the model; a server does not look at it.
 
     Returns:
@@ -65,7 +67,8 @@ def write_warmup(
         raise ValueError(f"A server takes at most {MAX_RECORDS:,} warm-up requests, not {len(requests):,}.")
     path = directory / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
-    records = [prediction_log(request, signature=signature, model_name=model_name) for request in requests]
+    named = [request if isinstance(request, tuple) else ("serving_default", request) for request in requests]
+    records = [prediction_log(inputs, signature=name, model_name=model_name) for name, inputs in named]
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record)
@@ -75,14 +78,19 @@ def write_warmup(
     return path
 
 
-def prediction_log(inputs: Mapping[str, Sequence[str]], *, signature: str, model_name: str) -> bytes:
+def prediction_log(inputs: Mapping[str, Any], *, signature: str, model_name: str) -> bytes:
     """Encodes a predict request as a serialised `tensorflow.serving.PredictionLog`."""
     import tensorflow as tf
 
     spec = _field(_NAME, model_name.encode()) + _field(_SIGNATURE_NAME, signature.encode())
     request = _field(_MODEL_SPEC, spec)
-    for name, texts in inputs.items():
-        tensor = tf.make_tensor_proto([text.encode() for text in texts], dtype=tf.string)
+    for name, values in inputs.items():
+        array = np.asarray(values)
+        # NumPy's own texts have one width for all, and lose zero bytes at their ends.
+        is_text = array.dtype.kind in "UO"
+        tensor = tf.make_tensor_proto(
+            np.asarray(values, object) if is_text else array, tf.string if is_text else None
+        )
         entry = _field(_KEY, name.encode()) + _field(_VALUE, tensor.SerializeToString())
         request += _field(_INPUTS, entry)
     return _field(_PREDICT_LOG, _field(_REQUEST, request))

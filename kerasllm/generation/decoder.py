@@ -109,6 +109,24 @@ class CachedDecoder:
         )
         return last, cache
 
+    def states(self, token_ids: Any, starts: Any) -> Any:
+        """The vectors of all tokens, `(batch, columns, dim)`; arguments as for `prefill`."""
+        columns = tf.shape(token_ids)[1]
+        width = tf.minimum(columns, CHUNK)
+        found = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=[None, None, self.dim])
+
+        def read(number: Any, cache: Cache, found: Any) -> tuple[Any, Cache, Any]:
+            column = number * width
+            hidden, cache = self.read(token_ids[:, column : column + width], column, starts, cache)
+            return number + 1, cache, found.write(number, tf.cast(hidden, tf.float32))
+
+        cache = self._empty(tf.shape(token_ids)[0], columns)
+        number, _, found = tf.while_loop(
+            lambda number, *_: number * width < columns, read, (0, cache, found), parallel_iterations=1
+        )
+        parts = tf.transpose(found.stack(), [1, 0, 2, 3])
+        return tf.reshape(parts, [tf.shape(token_ids)[0], number * width, self.dim])
+
     def step(self, token_ids: Any, column: Any, starts: Any, cache: Cache) -> tuple[Any, Cache]:
         """Reads one more token of each row, int32[batch]; as `read`, with vectors `(batch, dim)`."""
         hidden, cache = self.read(token_ids[:, None], column, starts, cache)

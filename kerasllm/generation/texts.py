@@ -8,6 +8,7 @@ from kerasllm.errors import PresetError
 from kerasllm.generation.decoder import CachedDecoder
 from kerasllm.generation.loop import Answers, DecodeLoop
 from kerasllm.generation.parameters import Parameters
+from kerasllm.generation.scoring import log_likelihoods
 from kerasllm.generation.stopping import cut_at_stops
 from kerasllm.models.twins import inference_twin
 from kerasllm.tokenization.tokenizer import Tokenizer
@@ -122,23 +123,36 @@ class TextLoop:
             max_new_tokens: int32[batch].
         """
         ids = self.tokenizer.graph_encode(texts)
-        ids = tf.concat([ids, tf.fill([tf.shape(texts)[0], 1], self.start_id)], axis=1)
-        lengths = tf.cast(ids.row_lengths(), tf.int32) - 1  # the start token counts where it is alone
-        lengths = tf.maximum(lengths, 1)
-        first = self._num_first()
+        ids, lengths = self._with_start(ids, ids.row_lengths() == 0)
         most = tf.maximum(self.max_length - max_new_tokens, self.max_length // 2)
         kept = tf.minimum(lengths, most)
-        columns = tf.maximum(tf.reduce_max(kept), 1)  # an empty batch has no largest
-        starts = columns - kept
-        # Of a prompt that is cut, the special tokens at its beginning stay.
-        place = tf.range(columns) - starts[:, None]
-        place = tf.where(place < first, place, place + (lengths - kept)[:, None])
-        dense = ids.to_tensor()
-        token_ids = tf.gather(dense, tf.maximum(place, 0), axis=1, batch_dims=1)
-        token_ids = tf.where(tf.range(columns) >= starts[:, None], token_ids, 0)
+        token_ids, starts = self._right(ids, lengths, kept)
         shapes = ([None, None], [None], [None], [None])  # which the ragged ops forget
         found = (token_ids, starts, kept < lengths, self.max_length - kept)
         return Prompts(*map(tf.ensure_shape, found, shapes))
+
+    def score(self, prompts: Any, completions: Any) -> tuple[Any, Any]:
+        """How likely completions are after prompts.
+
+        The tokens of a completion are those that it adds to its prompt, as evaluation harnesses count them.
+        Of a text that is longer than the context the beginning is cut off.
+
+        Args:
+            prompts: string[batch].
+            completions: string[batch].
+
+        Returns:
+            Sums of the log-probabilities of the completions' tokens, float32[batch], and their numbers,
+            int32[batch].
+        """
+        prompt_ids = self.tokenizer.graph_encode(prompts)
+        is_empty = prompt_ids.row_lengths() == 0
+        _, before = self._with_start(prompt_ids, is_empty)
+        whole = self.tokenizer.graph_encode(tf.strings.join([prompts, completions]))
+        ids, lengths = self._with_start(whole, is_empty)
+        kept = tf.minimum(lengths, self.max_length)
+        asked = tf.minimum(tf.maximum(lengths - before, 0), kept - 1)
+        return log_likelihoods(self.decoder, *self._right(ids, lengths, kept), asked), asked
 
     def begin(self, texts: Any, parameters: Parameters, stops: Any, copies: Any = 1) -> Begun:
         """Reads prompts, and chooses the first token of each answer.
@@ -203,6 +217,22 @@ class TextLoop:
         return tf.cond(
             tf.reduce_all(goes_on), lambda: rest, lambda: tf.where(goes_on, rest, decoded(written))
         )
+
+    def _with_start(self, ids: Any, wanted: Any) -> tuple[Any, Any]:
+        """Ragged token ids and their numbers, after the start token in the rows that want it."""
+        count = tf.cast(wanted, tf.int64)
+        start = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(count)], self.start_id), count)
+        ids = tf.concat([start, ids], axis=1)
+        return ids, tf.cast(ids.row_lengths(), tf.int32)
+
+    def _right(self, ids: Any, lengths: Any, kept: Any) -> tuple[Any, Any]:
+        """Some tokens of each row at its right end: the special ones before the text, and the last others."""
+        columns = tf.maximum(tf.reduce_max(kept), 1)  # an empty batch has no largest
+        starts = columns - kept
+        place = tf.range(columns) - starts[:, None]
+        place = tf.where(place < self._num_first(), place, place + (lengths - kept)[:, None])
+        token_ids = tf.gather(ids.to_tensor(shape=[None, None]), tf.maximum(place, 0), axis=1, batch_dims=1)
+        return tf.where(tf.range(columns) >= starts[:, None], token_ids, 0), starts
 
     def _num_first(self) -> int:
         """Special tokens that stand before every text."""

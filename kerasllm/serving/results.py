@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Classification", "Generation", "classifications", "is_classification"]
+__all__ = ["Classification", "Generation", "Score", "classifications", "is_classification"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,19 @@ class Generation:
         plain = {"text": self.text, "finish_reason": self.finish_reason, "num_tokens": self.num_tokens}
         plain["prompt_cut"] = self.prompt_cut
         return plain if self.log_probs is None else {**plain, "log_probs": list(self.log_probs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a language model finds a text after a prompt.
+
+    Attributes:
+        log_prob: Sum of the log-probabilities of its tokens.
+        num_tokens: How many they are.
+    """
+
+    log_prob: float
+    num_tokens: int
 
 
 def is_classification(names: Iterable[str]) -> bool:

@@ -22,7 +22,7 @@ from kerasllm.models.builders import build_with_head
 from kerasllm.models.presets import Preset
 from kerasllm.models.stop_tokens import start_id_of, stop_ids_of
 from kerasllm.serving.exported_model import ExportedModel
-from kerasllm.serving.results import Generation
+from kerasllm.serving.results import Generation, Score
 from kerasllm.tokenization.tokenizer import Tokenizer
 
 __all__ = ["TextGenerator"]
@@ -148,6 +148,31 @@ class TextGenerator:
             found = self._generated(texts[part], own, own_stops, copies, log_probs)
             answers += found if copies == 1 else [found[i : i + copies] for i in range(0, len(found), copies)]
         return answers
+
+    def score(self, prompts: str | Sequence[str], completions: str | Sequence[str]) -> list[Score]:
+        """How likely the model finds texts after prompts.
+
+        The tokens of a completion are those that it adds to its prompt.
+
+        Args:
+            prompts: One text or many.
+            completions: As many.
+
+        Returns:
+            A `Score` for each pair: `log_prob`, a sum over `num_tokens` tokens.
+
+        Raises:
+            DataError: If there are not as many of the one as of the other, or one is not a text.
+        """
+        before, after = self._checked(prompts), self._checked(completions)
+        if len(before) != len(after):
+            raise DataError(f"There are {len(before)} prompts and {len(after)} completions; give as many.")
+        found: list[Score] = []
+        for start in range(0, len(before), _BATCH):
+            part = slice(start, start + _BATCH)
+            sums, counts = self._score(tf.constant(before[part]), tf.constant(after[part]))
+            found += map(Score, map(float, sums.numpy()), map(int, counts.numpy()))
+        return found
 
     def predict(self, prompts: str | Sequence[str], **settings: Any) -> list[Any]:
         """As `generate`; of a `Chat`, each text is a turn of the user."""
@@ -290,6 +315,11 @@ class TextGenerator:
         texts, stops = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, None], tf.string)
         settings = Parameters(*(tf.TensorSpec([None], part.dtype) for part in Parameters.of(1)))
         return texts, settings, stops, tf.TensorSpec([], tf.int32)
+
+    @cached_property
+    def _score(self) -> Any:
+        texts = tf.TensorSpec([None], tf.string)
+        return tf.function(self._loop.score, autograph=False, input_signature=[texts, texts])
 
     @cached_property
     def _begin(self) -> Any:

@@ -9,6 +9,7 @@ import tensorflow as tf
 import kerasllm
 from kerasllm.errors import ExportError
 from kerasllm.export.servable_ops import read_signatures
+from kerasllm.export.warmup import WARMUP_FILE
 from kerasllm.testing import tiny_llama
 from kerasllm.testing.chat_templates import CHATML
 
@@ -145,16 +146,38 @@ def test_long_and_broken_inputs(chat, served):
     assert ask(served["serving_default"], prompt=np.zeros([0], object)) == []
 
 
+def test_scores_are_those_of_python(chat, served):
+    completions = [" wide", "Once", " and over", "!"]
+    found = served["score"](prompt=tf.constant(PROMPTS), completion=tf.constant(completions))
+    expected = chat.score(PROMPTS, completions)
+    np.testing.assert_allclose(found["log_prob"], [score.log_prob for score in expected], atol=1e-4)
+    assert found["num_tokens"].numpy().tolist() == [score.num_tokens for score in expected]
+
+
 def test_a_request_may_leave_settings_out(exported):
     signature = read_signatures(exported.path)["generate"]
     assert set(signature.defaults) == set(UNSET)
     assert signature.defaults["temperature"].float_val == [-1.0]
 
 
+def test_warm_up_asks_every_signature(exported, served):
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    asked = {}
+    for record in tf.data.TFRecordDataset(str(exported.path / WARMUP_FILE)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        name = request.model_spec.signature_name
+        inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+        answers = served[name](**inputs)
+        assert not any(reason.startswith(b"error") for reason in answers["finish_reason"].numpy())
+        asked.setdefault(name, set()).add(len(answers["text"]))
+    assert set(asked) == {"serving_default", "generate", "chat"}
+    assert all(sizes == {1, 2} for sizes in asked.values())
+
+
 def test_what_the_export_says_of_itself(exported):
     content = json.loads((exported.path / "kerasllm.json").read_text("utf-8"))
     assert content["task"] == "chat"
-    assert set(content["signatures"]) == {"serving_default", "generate", "chat"}
+    assert set(content["signatures"]) == {"serving_default", "generate", "chat", "score"}
     assert content["parity"]["num_probes"] > 10
     assert content["golden"]["requests"]
     assert exported.verify().num_requests == len(content["golden"]["requests"])

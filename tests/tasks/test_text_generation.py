@@ -91,6 +91,30 @@ def test_several_answers_to_a_prompt_differ_and_each_has_its_seed(generator):
         generator.generate(PROMPTS[:1], num_return_sequences=2)
 
 
+def test_a_score_is_the_sum_over_the_tokens_that_a_completion_adds(generator):
+    completions = [" wide and deep.", "Once", "", " 🙂 é"]
+    scores = generator.score(PROMPTS, completions)
+    for prompt, completion, score in zip(PROMPTS, completions, scores, strict=True):
+        before = generator.tokenizer.encode([prompt])[0] or [generator.start_id]
+        ids = generator.tokenizer.encode([prompt + completion])[0]
+        ids = ids if prompt else [generator.start_id, *ids]
+        row = np.array([ids], np.int32)
+        logits = generator.keras_model({"token_ids": row, "padding_mask": np.ones_like(row)}).numpy()[0]
+        chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        expected = sum(chances[place - 1, ids[place]] for place in range(len(before), len(ids)))
+        assert score.num_tokens == len(ids) - len(before)
+        assert score.log_prob == pytest.approx(expected, abs=1e-3)
+        (alone,) = generator.score(prompt, completion)
+        assert (alone.log_prob, alone.num_tokens) == (
+            pytest.approx(score.log_prob, abs=1e-4),
+            score.num_tokens,
+        )
+    long = generator.score("many words " * 500, " and more")[0]
+    assert long.num_tokens < generator.max_length
+    with pytest.raises(DataError, match="There are 1 prompts and 2 completions"):
+        generator.score(["a"], ["b", "c"])
+
+
 def test_a_long_prompt_loses_its_beginning_and_says_so(generator):
     text = " ".join(f"word {number}" for number in range(200_000))  # about 2 MB
     (answer,) = generator.generate([text], max_new_tokens=8)
