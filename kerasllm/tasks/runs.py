@@ -48,7 +48,8 @@ class Request:
 
 def run(request: Request) -> "TextClassifier | Preset":
     """Trains, evaluates and exports, once or for each of several seeds."""
-    _check_callbacks(request.callbacks)
+    if request.callbacks:  # who has some has imported Keras already
+        _check_callbacks(request.callbacks)
     if request.config.training.tensorboard:
         from kerasllm.training.tensorboard import check_tensorboard
 
