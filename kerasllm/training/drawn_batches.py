@@ -25,6 +25,7 @@ class Position:
             anew; `None` before the second epoch has told.
         drawn: Batches that the fingerprint is of, from the beginning of the stream or of the epoch.
         digest: The fingerprint.
+        begun: Whether what the callbacks remember is from after the beginning of the running epoch.
     """
 
     steps: int | None = None
@@ -32,6 +33,7 @@ class Position:
     is_endless: bool | None = None
     drawn: int = 0
     digest: str = ""
+    begun: bool = True
 
 
 class DrawnBatches:

@@ -96,6 +96,7 @@ class ExactResume(keras.callbacks.Callback):
         self._state = self._checkpoints.newest_state() or RunState()
         self._is_restored = not self._state.callbacks
         resumed = None if self._is_restored else Position(**self._state.callbacks[0])
+        self._is_begun = resumed is None or resumed.begun
         self._batches = DrawnBatches(self.params["steps"], resumed=resumed, epoch=self._state.epoch)
         if self._is_restored:
             return
@@ -166,7 +167,7 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Sees to it that this step is made by `make_step`."""
-        if not self._batches.to_skip and self._is_restored:
+        if not self._batches.to_skip:
             self._tell("on_train_batch_begin", batch, logs)
         self._batch = batch
         function = self.model.train_function
@@ -184,7 +185,7 @@ class ExactResume(keras.callbacks.Callback):
             raise StopIteration
         if not self._is_restored:
             self._restore(batches[0])
-            if not self._batches.to_skip:  # what they were told before has been put back to how it was
+            if not self._is_begun:  # they forgot again what they were told of this epoch
                 self._tell("on_epoch_begin", self._epoch, None)
                 self._tell("on_train_batch_begin", self._batch, None)
         self._is_skipped = self._batches.to_skip > 0
@@ -242,7 +243,7 @@ class ExactResume(keras.callbacks.Callback):
         state.history.append({k: v for k, v in (logs or {}).items() if isinstance(v, (int, float))})
         state.is_over = bool(self.model.stop_training)
         if state.is_over or state.epoch == self.params["epochs"]:
-            self._save(ends_epoch=True, done=0)
+            self._save(ends_epoch=True, done=0, begun=False)
         else:
             self._ends_epoch = True
 
@@ -254,8 +255,8 @@ class ExactResume(keras.callbacks.Callback):
         if isinstance(self.model.train_function, _TrainFunction):
             self.model.train_function = self.model.train_function.train
 
-    def _save(self, *, ends_epoch: bool = False, done: int | None = None) -> None:
-        position = asdict(self._batches.position)
+    def _save(self, *, ends_epoch: bool = False, done: int | None = None, begun: bool = True) -> None:
+        position = {**asdict(self._batches.position), "begun": begun}
         if done is not None:
             position["done"] = done
         state = self._state

@@ -18,7 +18,7 @@ TIE = 1e-3
 
 
 def prompts():
-    words = " ".join(sorted(set(all_texts()))).split()
+    words = " ".join(sorted(set(all_texts()))).split() * 3
     random = np.random.default_rng(0)
     lengths = np.exp(random.uniform(0, np.log(150), NUM_PROMPTS)).astype(int)
     starts = random.integers(0, len(words) - lengths)
