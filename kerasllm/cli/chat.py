@@ -8,7 +8,7 @@ import click
 
 from kerasllm.cli.commands import Command
 from kerasllm.cli.terminal import printable
-from kerasllm.errors import ConfigError, DataError
+from kerasllm.errors import ConfigError, DataError, TokenizerError
 
 __all__ = ["command"]
 
@@ -89,7 +89,10 @@ def _answered(chat: Any, messages: list[dict[str, str]], settings: dict[str, Any
             click.echo(printable(piece), nl=False)
     except KeyboardInterrupt:
         click.echo(" [stopped]", nl=False, err=True)
-    except DataError as error:  # the template takes no such conversation; the question is dropped
+    except (
+        DataError,
+        TokenizerError,
+    ) as error:  # the template takes no such conversation; the question is dropped
         click.echo(f"Error: {error}", err=True)
         return messages[:-1]
     click.echo()

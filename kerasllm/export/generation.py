@@ -138,7 +138,7 @@ class GenerationModule(tf.Module):
 
     def _serve(self, prompt):
         """Input: prompts. Output: their answers by the defaults."""
-        return self._generate(prompt, *_unset_for_one_row())
+        return self._generate(prompt, *map(tf.constant, self.unset(1).values()))
 
     def _generate(self, prompt, *given):
         return self._answers(prompt, *self._read(given, tf.shape(prompt)[0]))
@@ -243,10 +243,6 @@ def _chat_signature(answer: Any) -> Any:
 def _unset() -> tuple[Any, Any, Any, Any]:
     dtypes = (tf.int32, tf.float32, tf.int64)
     return *(tf.constant([_UNSET], dtype) for dtype in dtypes), tf.constant([[""]])
-
-
-def _unset_for_one_row() -> list[Any]:
-    return [*(tf.constant([_UNSET], dtype) for dtype in _dtypes().values()), tf.constant([[""]])]
 
 
 def _dtypes() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import kerasllm
 from kerasllm.cli.main import command
 from kerasllm.cli.terminal import printable
 from kerasllm.testing import tiny_bert, tiny_llama
-from kerasllm.testing.chat_templates import CHATML
+from kerasllm.testing.chat_templates import ALTERNATING, CHATML
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,14 @@ def test_the_system_option_and_unknown_commands(model):
     chat = kerasllm.load(model)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     assert result.stdout == printable(chat.reply(messages, max_new_tokens=6).text) + "\n"
+
+
+def test_a_turn_that_the_template_refuses_does_not_end_the_conversation(tmp_path):
+    model = str(tiny_llama(tmp_path, chat_template=ALTERNATING))
+    result = run(model, "--system", "Be brief.", lines="Hello\n/system\nHello\n")
+    assert result.exit_code == 0
+    assert "No system role" in result.stderr
+    assert result.stdout == printable(kerasllm.load(model).reply("Hello", max_new_tokens=6).text) + "\n"
 
 
 def test_bad_settings_and_models_without_a_template_are_errors(model, tmp_path):

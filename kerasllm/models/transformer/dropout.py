@@ -42,9 +42,8 @@ class Dropout(keras.layers.Dropout):
         def drop(values: Any) -> Any:
             # The mask is multiplied out twice: as bytes it is a fourth of what it would be as numbers.
             def backward(upstream: Any) -> Any:
-                with tf.control_dependencies(
-                    [upstream]
-                ):  # else it may be made, and kept, in the forward pass
+                # Else it may be made, and kept, in the forward pass.
+                with tf.control_dependencies([upstream]):
                     mask = tf.cast(keep, values.dtype) * scale
                 return upstream * mask
 

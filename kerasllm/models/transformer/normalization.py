@@ -80,9 +80,8 @@ class Normalization(Weighted, keras.layers.Layer):
 
             def backward(upstream: Any) -> tuple[Any, Any, Any]:
                 upstream = tf.cast(upstream, tf.float32)
-                with tf.control_dependencies(
-                    [upstream]
-                ):  # else it may be made, and kept, in the forward pass
+                # Else it may be made, and kept, in the forward pass.
+                with tf.control_dependencies([upstream]):
                     normal = (tf.cast(rows, tf.float32) - mean) * factor
                 product = upstream * normal
                 # Means over a row are products with a column: faster than weighting first.
